@@ -1,0 +1,5 @@
+"""The one exception a user is meant to see: a single line that says what was given, what was expected, what to type."""
+
+
+class UserError(ValueError):
+    """Bad input. The command line prints the message, without a traceback, and exits with code 2."""

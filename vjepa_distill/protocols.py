@@ -1,0 +1,154 @@
+"""What each part must be, and nothing that is one: Backbone, Objective, Decoder, and what they are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vjepa_distill.tokens import Grid
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A video encoder: any ``torch.nn.Module`` with these three members.
+
+    Normalisation of the pixels happens inside, because models differ. Class and register tokens stay inside.
+    ``keep`` is inside because an encoder that mixes first and selects afterwards leaks the answer to a masked
+    prediction; one that cannot drop tokens is wrapped in ``backbones.hidden.Hidden``.
+    """
+
+    embed_dim: int
+
+    def grid(self, T: int, H: int, W: int) -> Grid:
+        """The token grid of a clip of T frames of H by W pixels; ValueError, in words, for sizes it cannot take."""
+
+    def __call__(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        """clip: float RGB [B, 3, T, H, W] in [0, 1]; keep: int64 [B, K] or None. Returns [B, K or L, embed_dim]."""
+
+
+class Timeline(NamedTuple):
+    """How many tubelets of a clip are NOW, SOON and EVENTUALLY, in this order."""
+
+    now: int
+    soon: int
+    eventually: int
+
+
+class Split(NamedTuple):
+    """A view of a batch: which tokens the student may see, and which are asked of it."""
+
+    keep: Tensor
+    """int64 [B, K], ascending in every row."""
+    rest: Tensor
+    """int64 [B, M], ascending in every row."""
+
+
+class Draw(NamedTuple):
+    """The key of every random choice in a batch: the run's seed and each row's place in the data."""
+
+    seed: int
+    position: Tensor
+    """int64 [B]"""
+
+
+class View(Hashable, Protocol):
+    """What the student may see, as a frozen value: objectives that name the same view share one student pass."""
+
+    def split(self, grid: Grid, draw: Draw) -> Split: ...
+
+
+@dataclass
+class Batch:
+    """What a stage is handed."""
+
+    clip: Tensor
+    """uint8 [B, 3, T, H, W] until it reaches the device, then float in [0, 1]."""
+    position: Tensor
+    """int64 [B]: the row's place in the endless order of the data; keys every random draw."""
+    video: Tensor
+    """int64 [B]: which file the row is from, so that one video is never its own negative."""
+    extras: dict[str, Any] = field(default_factory=dict)
+    """What a task brings besides pixels: actions, timestamps, cameras, labels."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on the device, its clip as float in [0, 1]."""
+        clip = self.clip.to(device, non_blocking=True)
+        if clip.dtype == torch.uint8:
+            clip = clip.float().div_(255)
+        return Batch(clip, self.position.to(device), self.video.to(device), self.extras)
+
+
+@dataclass
+class Latents:
+    """All that an objective gets of a step: what was seen, what is to be matched, and a way to predict."""
+
+    grid: Grid
+    target: Tensor
+    """[B, L, D]: the teacher's tokens of the whole clip, without gradient."""
+    splits: dict[View, Split]
+    """For every view asked for: which tokens were kept and which are asked."""
+    seen: dict[View, Tensor]
+    """For every view asked for: the student's tokens [B, K, D]."""
+    predict: Callable[[View, Tensor], Tensor]
+    """(view, query [B, M]) gives the predicted target tokens [B, M, D] at those places."""
+    video: Tensor
+    """int64 [B], as in ``Batch``."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """Detached scalars an objective wants in the log (skill, baseline, accuracy): ``latents.note(name, value)``."""
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Put a scalar in the log beside the loss."""
+        self.notes[name] = value.detach()
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """One named loss: an ``nn.Module`` that says which views it needs and returns one unweighted scalar.
+
+    Built as ``target(embed_dim=D, timeline=Timeline | None, **options)``. May own weights (they join the optimizer)
+    and may define ``after_step()``, called after every update of the weights.
+    """
+
+    def views(self) -> Sequence[View]:
+        """The views whose student tokens this objective reads."""
+
+    def __call__(self, latents: Latents) -> Tensor:
+        """The unweighted loss: a scalar in at least fp32."""
+
+
+class DecodeError(Exception):
+    """A video that cannot be read, with the reason in words."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a scan of a file found out; training trusts this and never the container's own counts."""
+
+    frames: int
+    """How many frames will be shown."""
+    fps: float
+    width: int
+    height: int
+    """Of the displayed picture, rotation applied."""
+    rotation: int
+    codec: str
+    times: tuple[float, ...]
+    """Presentation time of every shown frame, in seconds, ascending."""
+
+
+class Decoder(Protocol):
+    """A video reader."""
+
+    name: str
+    version: str
+
+    def scan(self, path: str) -> VideoInfo:
+        """Find out what is in the file; DecodeError with the reason when it cannot be used."""
+
+    def read(self, path: str, indices: Sequence[int], info: VideoInfo) -> np.ndarray:
+        """The frames at these display-order indices (repeats allowed): uint8 RGB [N, H, W, 3], rotation applied."""

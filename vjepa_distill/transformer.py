@@ -1,0 +1,109 @@
+"""The parts that the native video ViT and the predictor share: 3D positions and a pre-norm transformer block."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vjepa_distill.tokens import Grid, coordinates
+
+BASE = 10000.0
+
+
+def axis_widths(dim: int) -> tuple[int, int, int]:
+    """How a width is shared by t, h and w: even thirds, the remainder to w. ValueError for odd or tiny widths."""
+    if dim % 2 or dim < 6:
+        raise ValueError(f"3D sin-cos positions need an even width of at least 6, not {dim}")
+    third = dim // 3 // 2 * 2
+    return third, third, dim - 2 * third
+
+
+def sincos(position: Tensor, dim: int) -> Tensor:
+    """[...] positions to [..., dim]: [sin | cos] of p / 10000^(i / (dim/2)), in fp32 (Vaswani et al. 2017)."""
+    rate = BASE ** (-torch.arange(dim // 2, device=position.device, dtype=torch.float64) / (dim / 2))
+    angle = position.double().unsqueeze(-1) * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+
+
+def sincos3d(grid: Grid, dim: int, device: torch.device | None = None) -> Tensor:
+    """Fixed positions of every token of a grid: [L, dim], the parts in the order [t | h | w]."""
+    places = coordinates(grid, device).unbind(-1)
+    return torch.cat([sincos(p, d) for p, d in zip(places, axis_widths(dim), strict=True)], dim=-1)
+
+
+def rotary_angles(position: Tensor, head_dim: int) -> Tensor:
+    """Angles [..., head_dim/2] in fp32 for rotary positions (Su et al. 2021) of (t, h, w) places [..., 3].
+
+    Three equal parts of the head, one an axis; what is left over gets the angle 0 and so is not rotated.
+    """
+    pairs = head_dim // 6
+    rate = BASE ** (-torch.arange(pairs, device=position.device, dtype=torch.float32) / max(pairs, 1))
+    angle = (position.float().unsqueeze(-1) * rate).flatten(-2)
+    return F.pad(angle, (0, head_dim // 2 - 3 * pairs))
+
+
+def rotate(x: Tensor, angle: Tensor) -> Tensor:
+    """Turn neighbouring pairs (x_2i, x_2i+1) of [..., L, d] by angle [..., L, d/2]; the dtype of x is kept."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases, through torch's fused kernel."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"width {dim} does not divide into {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, angles: Tensor | None = None) -> Tensor:
+        """x: [B, L, D]; angles: [B or 1, L, D/heads/2] or None. Returns [B, L, D]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if angles is not None:
+            q, k = rotate(q, angles.unsqueeze(1)), rotate(k, angles.unsqueeze(1))
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): drops a whole residual branch of a row with probability p in training."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        alive = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.p
+        return x * alive.to(x.dtype) / (1 - self.p)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention, then an MLP with exact GELU (Dosovitskiy et al. 2021)."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attention = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, angles: Tensor | None = None) -> Tensor:
+        """[B, L, D] to [B, L, D]."""
+        x = x + self.drop_path(self.attention(self.norm1(x), angles))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def init_weights(module: nn.Module) -> None:
+    """Truncated normal 0.02 for Linear weights, zero biases, identity norms: for ``module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
