@@ -1,4 +1,4 @@
-"""Many processes as one: set-up under torchrun, a gather that carries gradient, decisions that all ranks share."""
+"""Many processes as one: set-up under torchrun, a gather with gradient, decisions that all ranks share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# Rank 0 may index a large folder while the others wait; gloo's and NCCL's own limits (30 and 10 minutes) cut that off.
+# Rank 0 may index a large folder while the others wait: gloo's and NCCL's own limits (30 and 10 minutes)
+# would cut that off.
 PATIENCE = timedelta(hours=2)
 
 
@@ -26,7 +27,7 @@ class Ranks(NamedTuple):
 
 @contextmanager
 def process_group(device: str | torch.device) -> Iterator[Ranks]:
-    """Joins the group torchrun describes (gloo on CPU, NCCL on CUDA) and leaves it at exit; alone without torchrun."""
+    """Joins the group that torchrun describes (gloo on CPU, NCCL on CUDA); without torchrun, alone."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return
@@ -47,7 +48,7 @@ def active() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """All rows of all ranks; every rank's loss sends gradient back to the rows' owner, and those are summed."""
+    """All rows of all ranks; each rank's loss sends gradient back to the rows' owner, where it is summed."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # Half precision is summed in fp32: the terms of many ranks cancel, and gloo's bf16 sum rounds at every hop.
+        # Half precision is summed in fp32: the ranks' terms cancel, and a bf16 sum rounds at every hop.
         total = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad.clone()
         total = total.contiguous()
         dist.all_reduce(total)
@@ -65,7 +66,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_with_grad(x: Tensor) -> Tensor:
-    """[b, ...] of each rank -> [world*b, ...] in rank order, the same b on every rank; gradients are summed over ranks.
+    """[b, ...] of each rank -> [world*b, ...] in rank order; gradients are summed over ranks. One b for all.
 
     With each rank's loss a mean over its own b rows, DDP's averaging of parameter gradients then gives
     exactly the gradient of the mean over all world*b rows.
@@ -134,19 +135,17 @@ def barrier() -> None:
 def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) -> Callable[..., Any]:
     """What the loop calls instead of the stage: compiled if asked, inside DDP if there are ranks.
 
-    Unused parameters are not searched for: a backbone whose parameters stay without gradient fails its contract
+    Unused parameters are not searched for: a backbone with one fails its contract
     (`backbones check`). Buffers are not broadcast: nothing here depends on rank 0's batch statistics.
     """
     if compile:
         stage.compile()  # in place, so that state_dict keeps its names
     if not active():
         return stage
-    ids = [torch.device(device).index or 0] if torch.device(device).index is not None else None
-    if torch.device(device).type == "cuda" and ids is None:
-        ids = [torch.cuda.current_device()]
+    cuda = torch.device(device).type == "cuda"
     return nn.parallel.DistributedDataParallel(
         stage,
-        device_ids=ids if torch.device(device).type == "cuda" else None,
+        device_ids=[torch.cuda.current_device()] if cuda else None,
         find_unused_parameters=False,
         broadcast_buffers=False,
         gradient_as_bucket_view=True,

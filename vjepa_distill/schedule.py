@@ -1,4 +1,4 @@
-"""Learning rate and teacher momentum as pure functions of the step, and lengths given as a share of the run."""
+"""Learning rate and teacher momentum as pure functions of the step; lengths given as a share of the run."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ def resolve(length: float | int, total: int, what: str) -> int:
     """Steps of a length that is given as a fraction of the run (below 1) or in steps (1 and above).
 
     A fraction above 0 never rounds down to nothing: in a very short run it is one step.
-    Raises UserError, naming `what`, for a length below 0, a broken number of steps, or one longer than the run.
+    Raises UserError naming `what` for a length below 0, a broken number of steps, or one beyond the run.
     """
     if not math.isfinite(length) or length < 0:
-        raise UserError(f"{what} is {length}: give a fraction of the run (0 to 1) or a number of steps (1 or more)")
+        raise UserError(f"{what} is {length}: type a fraction of the run (below 1) or a number of steps")
     if length >= 1 and length != int(length):
-        raise UserError(f"{what} is {length}: from 1 on it counts whole steps; type {round(length)}, or a fraction")
+        raise UserError(f"{what} is {length}: from 1 on it counts whole steps; type {round(length)}")
     steps = int(length) if length >= 1 else round(length * total)
     if length > 0:
         steps = max(1, steps)
     if steps > total:
         raise UserError(
-            f"{what} is {steps} steps but the run has only {total}: type a fraction such as 0.05, or fewer steps"
+            f"{what} is {steps} steps but the run has only {total}: type fewer, or a fraction such as 0.05"
         )
     return steps
 
 
 def learning_rate(step: int, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
-    """Rate of update number `step` (0 is the first): linear warm-up to `peak`, then a cosine to `final` at `total`.
+    """Rate of update number `step` (0 is the first): linear warm-up to `peak`, cosine to `final` at `total`.
 
     The warm-up counts from 1, so the first update has peak / warmup and not 0 (an update that moves nothing).
     For the same reason `final` is the limit at `total`, one past the last update. Beyond it the rate stays.
@@ -42,10 +42,10 @@ def learning_rate(step: int, total: int, warmup: int, peak: float, final: float 
 def ema_momentum(
     step: int, total: int, half_life: float | None = None, fixed: tuple[float, float] | None = None
 ) -> float:
-    """Share of itself that the teacher keeps after update `step`: from a half-life in steps, or fixed (start, end).
+    """Share of itself that the teacher keeps after update `step`: by a half-life, or by fixed (start, end).
 
-    half_life: after that many updates half of the old teacher is left, so the momentum is 0.5 ** (1 / half_life).
-    fixed: linear from start to end over the run (V-JEPA, arXiv 2404.08471: 0.998 to 1.0; start = end is constant).
+    half_life: in steps; after that many, half of the old teacher is left: momentum 0.5 ** (1 / half_life).
+    fixed: linear over the run (V-JEPA, arXiv 2404.08471: 0.998 to 1.0); start = end is constant.
     """
     if (half_life is None) == (fixed is None):
         raise ValueError("give either half_life (steps) or fixed (start, end)")
