@@ -1,0 +1,187 @@
+"""What a run says, from rank 0: progress bar or plain lines, metrics.jsonl, TensorBoard events, train.log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+WIDTH = 80
+
+
+class RunLog:
+    """The voice of one run, used as a context manager; on other ranks than 0 every method does nothing.
+
+    run: the output folder · total: steps of the run · start: steps already done (a resumed run);
+    rows of metrics.jsonl after `start` belong to a future that is being lived again and are cut off.
+    every: seconds between the plain progress lines that replace the bar where the output is no terminal.
+    """
+
+    def __init__(self, run: Path | str, total: int, start: int = 0, rank: int = 0, every: float = 15.0):
+        self.run, self.total, self.start, self.every = Path(run), total, start, every
+        self.quiet = rank != 0
+
+    def __enter__(self) -> RunLog:
+        if self.quiet:
+            return self
+        # TensorBoard takes a second to import: not for `--help`, nor for ranks that never write.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run.mkdir(parents=True, exist_ok=True)
+        truncate_rows(self.run / "metrics.jsonl", self.start)
+        self.rows = open(self.run / "metrics.jsonl", "a", encoding="utf-8")
+        self.text = open(self.run / "train.log", "a", encoding="utf-8")
+        self.events = SummaryWriter(str(self.run / "tensorboard"), purge_step=self.start + 1)
+        self.bar = progress_bar("steps", self.total, self.start, every=self.every)
+        self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.quiet:
+            return
+        self.bar.__exit__(kind, error, trace)
+        self.events.close()
+        self.rows.close()
+        self.text.close()
+
+    def advance(self, done: int) -> None:
+        """Moves the bar: `done` steps of the run are finished."""
+        if not self.quiet:
+            self.bar.update(done)
+
+    def metrics(self, done: int, values: Mapping[str, float]) -> None:
+        """One row after `done` steps: to metrics.jsonl and TensorBoard, and as a line for people."""
+        if self.quiet:
+            return
+        self.rows.write(json.dumps({"step": done, **{name: _finite(v) for name, v in values.items()}}) + "\n")
+        self.rows.flush()
+        for name, value in values.items():
+            self.events.add_scalar(name, value, done)
+        self.say(line(done, self.total, values))
+
+    def say(self, text: str) -> None:
+        """A message to the screen (above the bar) and, with the time of day, to train.log."""
+        if self.quiet:
+            return
+        self.bar.say(text)
+        self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self.text.flush()
+
+
+def line(done: int, total: int, values: Mapping[str, float]) -> str:
+    """`step 120/5000  now 0.6123  lr 3e-04 ...`, folded under itself at 80 columns."""
+    head = f"step {done:>{len(str(total))}}/{total}"
+    # No-break spaces hold a name to its number when the line is folded.
+    body = "  ".join(f"{name}\u00a0{_short(value)}" for name, value in values.items())
+    indent = " " * (len(head) + 2)
+    folded = textwrap.wrap(
+        body, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return (f"{head}  " + f"\n{indent}".join(folded)).replace("\u00a0", " ")
+
+
+def truncate_rows(path: Path, start: int) -> None:
+    """Keeps the rows of a metrics file up to step `start`; a half-written last row (a crash) goes too."""
+    if not path.exists():
+        return
+    kept = [row for row in path.read_text(encoding="utf-8").splitlines() if _step_of(row) <= start]
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _step_of(row: str) -> float:
+    """The step of a metrics row; infinity, which no start reaches, for a row that cannot be read."""
+    try:
+        return float(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no NaN or infinity: null says "there was no number" and every reader accepts it."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _short(value: float) -> str:
+    """Four figures; whole numbers as they are; small ones as 3e-04 rather than as 0.0003."""
+    if value == 0 or (float(value).is_integer() and abs(value) < 1e6):
+        return str(int(value))
+    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:.4g}"
+
+
+def progress_bar(what: str, total: int, start: int = 0, every: float = 15.0) -> _Bar | _Lines:
+    """A context manager with update(done) and say(text): a bar on a terminal, else a line every `every` s."""
+    return _Bar(what, total, start) if sys.stderr.isatty() else _Lines(what, total, start, every)
+
+
+class _Bar:
+    """rich's progress bar with the time left."""
+
+    def __init__(self, what: str, total: int, start: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        left = (TextColumn("{task.description}"), BarColumn(None))
+        right = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+        self.progress = Progress(*left, *right, console=_console())
+        self.task = self.progress.add_task(what, total=total, completed=start)
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def update(self, done: int) -> None:
+        self.progress.update(self.task, completed=done)
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Lines:
+    """Progress for a file or a pipe, where a bar would be thousands of control characters."""
+
+    def __init__(self, what: str, total: int, start: int, every: float) -> None:
+        self.what, self.total, self.start, self.every = what, total, start, every
+
+    def __enter__(self) -> _Lines:
+        self.begun = self.last = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if done <= self.start or (now - self.last < self.every and done < self.total):
+            return
+        self.last = now
+        left = (now - self.begun) / (done - self.start) * (self.total - done)
+        self.say(f"{self.what} {done}/{self.total}, {clock(left)} left")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03 below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
