@@ -71,7 +71,8 @@ def check_half_precision(rank):
     everyone = distributed.gather_with_grad(rows)
     assert everyone[:, 0].tolist() == [0, 0, 1, 1]
     everyone.sum().backward()
-    assert rows.grad.dtype == torch.bfloat16 and rows.grad.unique().item() == 2
+    assert rows.grad.dtype == torch.bfloat16
+    assert rows.grad.unique().item() == 2
 
 
 @pytest.mark.timeout(120)
@@ -97,13 +98,18 @@ def test_two_ranks_are_one_rank_with_the_whole_batch():
 def test_alone_everything_is_the_identity(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with distributed.process_group("cpu") as ranks:
-        assert ranks == (0, 1, 0) and not distributed.active()
+        assert ranks == (0, 1, 0)
+        assert not distributed.active()
         x = torch.randn(2, 3, requires_grad=True)
         assert distributed.gather_with_grad(x) is x
-        assert distributed.gather(x) is x and distributed.all_mean(x) is x
-        assert distributed.all_true(True) and not distributed.all_true(False)
-        assert distributed.any_true(True) and not distributed.any_true(False)
-        assert distributed.broadcast_object(3) == 3 and distributed.gather_object(3) == [3]
+        assert distributed.gather(x) is x
+        assert distributed.all_mean(x) is x
+        assert distributed.all_true(True)
+        assert not distributed.all_true(False)
+        assert distributed.any_true(True)
+        assert not distributed.any_true(False)
+        assert distributed.broadcast_object(3) == 3
+        assert distributed.gather_object(3) == [3]
         stage = torch.nn.Linear(1, 1)
         assert distributed.wrap(stage, "cpu") is stage
 
