@@ -29,7 +29,7 @@ def test_learning_rate_passes_through_its_corners():
     assert rate[9] == rate[10] == 2.0
     assert rate[60] == pytest.approx((2.0 + 0.5) / 2), "half-way down the cosine"
     assert rate[110] == pytest.approx(0.5)
-    assert all(before >= after for before, after in itertools.pairwise(rate))
+    assert all(before >= after for before, after in itertools.pairwise(rate[10:]))
 
 
 def test_no_warm_up_starts_at_the_peak_and_all_warm_up_never_divides_by_zero():

@@ -135,8 +135,8 @@ def barrier() -> None:
 def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) -> Callable[..., Any]:
     """What the loop calls instead of the stage: compiled if asked, inside DDP if there are ranks.
 
-    Unused parameters are not searched for: a backbone with one fails its contract
-    (`backbones check`). Buffers are not broadcast: nothing here depends on rank 0's batch statistics.
+    Unused parameters are not searched for: a backbone with one fails its contract (`backbones check`).
+    Buffers are not broadcast: nothing here depends on rank 0's batch statistics.
     """
     if compile:
         stage.compile()  # in place, so that state_dict keeps its names

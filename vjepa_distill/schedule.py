@@ -47,9 +47,9 @@ def ema_momentum(
     half_life: in steps; after that many, half of the old teacher is left: momentum 0.5 ** (1 / half_life).
     fixed: linear over the run (V-JEPA, arXiv 2404.08471: 0.998 to 1.0); start = end is constant.
     """
-    if (half_life is None) == (fixed is None):
+    if half_life is not None and fixed is None:
+        return 0.5 ** (1.0 / half_life) if half_life > 0 else 0.0
+    if fixed is None or half_life is not None:
         raise ValueError("give either half_life (steps) or fixed (start, end)")
-    if fixed is not None:
-        start, end = fixed
-        return start + (end - start) * min(1.0, step / max(1, total))
-    return 0.5 ** (1.0 / half_life) if half_life > 0 else 0.0
+    start, end = fixed
+    return start + (end - start) * min(1.0, step / max(1, total))
