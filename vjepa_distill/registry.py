@@ -1,0 +1,225 @@
+"""Who offers what: lists, resolves and creates backbones, objectives and decoders by name; never imports torch.
+
+The names come from plugins (discovery.py), the built-ins among them. In place of a name, ``file.py:Class``
+takes the class or function from a Python file; doing so *runs that file*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module, metadata, util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vjepa_distill.discovery import KINDS, ONLY, Found, Offer, Plugin, discover, near
+from vjepa_distill.errors import UserError
+from vjepa_distill.hookspecs import API
+
+__all__ = [
+    "KINDS",
+    "Offer",
+    "Plugin",
+    "catalogue",
+    "check_options",
+    "create",
+    "missing",
+    "plugins",
+    "provenance",
+    "resolve",
+]
+
+_FILE = re.compile(r"(?P<path>.+\.py):(?P<attribute>\w+)")
+
+
+@cache
+def _found() -> Found:
+    """Plugins are loaded once for a process."""
+    return discover()
+
+
+def catalogue(kind: str) -> dict[str, Offer]:
+    """All offers of a kind (``backbone``, ``objective``, ``decoder``) by name; families as ``family/*``."""
+    if kind not in KINDS:
+        raise UserError(
+            f"{kind!r} is not registered by anyone; kinds: {', '.join(KINDS)}.{near(kind, KINDS)}"
+        )
+    return dict(sorted(_found().offers[kind].items()))
+
+
+def plugins() -> list[Plugin]:
+    """Every entry point that was loaded, the built-in one first, broken ones with the reason."""
+    return list(_found().plugins)
+
+
+def resolve(kind: str, name: str) -> tuple[Offer, dict[str, str]]:
+    """The offer behind a name, and what a ``family/*`` offer binds: ``{"model": the rest of the name}``.
+
+    Raises UserError for an unknown name with the nearest known ones, for a name two plugins fight over, and
+    with the reason when a broken plugin would have given it.
+    """
+    offers = catalogue(kind)
+    if _FILE.fullmatch(name):
+        return _file_offer(kind, name), {}
+    if name in offers and not name.endswith("/*"):
+        return offers[name], {}
+    for offer in offers.values():
+        if model := offer.model(name):
+            return offer, {"model": model}
+    raise UserError(_unknown(kind, name, offers))
+
+
+def check_options(kind: str, name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that the factory behind the name does not take; imports the factory, reads no data.
+
+    Required ones are judged by ``create``: whoever creates may add some (an objective's ``embed_dim``).
+    """
+    _checked(kind, name, options)
+
+
+def create(kind: str, name: str, **options: Any) -> Any:
+    """Build what the name stands for; a ``family/*`` factory gets the model's name first, then the options.
+
+    Raises UserError for an unknown name, unknown or missing options, and a factory that cannot be imported.
+    """
+    factory, bound = _checked(kind, name, options)
+    try:
+        inspect.signature(factory).bind(*bound, **options)
+    except TypeError as problem:
+        raise UserError(f"{kind} {name!r}: {problem}") from problem
+    return factory(*bound, **options)
+
+
+def provenance(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint stores so that ``create`` can be repeated: plain types only, ready for JSON."""
+    offer, _ = resolve(kind, name)
+    try:
+        plain = json.loads(json.dumps(dict(options), default=os.fspath))
+    except TypeError as problem:
+        raise UserError(
+            f"options of {kind} {name!r} must be plain values that a file can hold: {problem}"
+        ) from problem
+    return {
+        "kind": kind,
+        "name": name,
+        "options": plain,
+        "distribution": offer.distribution,
+        "version": offer.version,
+        "plugin": offer.plugin,
+    }
+
+
+def missing(record: Mapping[str, Any]) -> str:
+    """What to install for a checkpoint of this provenance; empty when the same distribution still offers it."""
+    kind, name = record["kind"], record["name"]
+    distribution, version = record["distribution"], record["version"]
+    try:
+        offer, _ = resolve(kind, name)
+        if offer.distribution == distribution:
+            return ""
+        reason = f"here that name is offered by {offer.origin}"
+    except UserError as problem:
+        reason = str(problem)
+    made_by = (
+        f"This checkpoint holds the {kind} {name!r} of {distribution} {version} (plugin {record['plugin']!r})"
+    )
+    if _FILE.fullmatch(name):
+        return f"{made_by}: {reason}"
+    if record["plugin"] in _found().left_out:
+        return (
+            f"{made_by}, which {ONLY}={os.environ.get(ONLY, '')!r} leaves out: add {record['plugin']!r} to it"
+        )
+    try:
+        installed = f"which is installed as {metadata.version(distribution)}, but {reason}"
+    except metadata.PackageNotFoundError:
+        installed = "which is not installed"
+    return f"{made_by}, {installed}. Type: pip install '{distribution}=={version}'"
+
+
+def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """The factory behind a name and what comes first in its call, once it is known to take these options."""
+    offer, bound = resolve(kind, name)
+    factory = _factory(offer)
+    parameters = list(inspect.signature(factory).parameters.values())[len(bound) :]
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    accepted = [parameter.name for parameter in parameters if parameter.kind in by_name]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for option in () if takes_any else options:
+        if option not in accepted:
+            known = ", ".join(accepted) or "none"
+            raise UserError(
+                f"{kind} {name!r} has no option {option!r}; options: {known}.{near(option, accepted)}"
+            )
+    return factory, tuple(bound.values())
+
+
+def _factory(offer: Offer) -> Callable[..., Any]:
+    """The callable behind an offer, imported now if it is lazy."""
+    if callable(offer.target):
+        return offer.target
+    source, _, attribute = offer.target.rpartition(":")
+    try:
+        found: Any = _run_file(source) if source.endswith(".py") else import_module(source)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {problem}"
+        words = (
+            f"{offer.kind} {offer.name!r} of {offer.origin} cannot be loaded from {offer.target!r}: {reason}"
+        )
+        raise UserError(words) from problem
+    if not callable(found):
+        raise UserError(f"{offer.kind} {offer.name!r} of {offer.origin}: {offer.target!r} is not callable")
+    return found
+
+
+def _file_offer(kind: str, name: str) -> Offer:
+    """An offer for ``file.py:Class``; its version is the file's hash: nothing else tells one from the next."""
+    path = Path(_FILE.fullmatch(name)["path"]).expanduser()  # type: ignore[index]
+    if not path.is_file():
+        raise UserError(f"{kind} {name!r}: there is no file {path} in {Path.cwd()}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return Offer(kind, name, name, f"from {path}", str(path), f"sha256:{digest}", "file", API)
+
+
+@cache
+def _run_file(path: str) -> ModuleType:
+    """Run a Python file once, as a module that pickle and deepcopy can find again."""
+    place = Path(path).expanduser().resolve()
+    label = f"vjepa_distill_file_{place.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    spec = util.spec_from_file_location(label, place)
+    assert spec is not None, "a path that ends in .py always has a loader"
+    assert spec.loader is not None, "a path that ends in .py always has a loader"
+    sys.modules[label] = module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _unknown(kind: str, name: str, offers: Mapping[str, Offer]) -> str:
+    """One line for a name that nobody gave: who would have, else what is close and what there is."""
+    found = _found()
+    family, _, model = name.partition("/")
+    if (kind, name) in found.contested:
+        return found.contested[kind, name]
+    if name in offers:
+        return f"{kind} {name!r} is a family: put the name of a model in place of the *"
+    for plugin in (plugin for plugin in found.plugins if plugin.error):
+        if name in plugin.offers or family in (
+            plugin.name,
+            plugin.distribution.removeprefix("vjepa-distill-"),
+        ):
+            source = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
+            return f"{kind} {name!r} would come from the {source}, which is broken: {plugin.error}"
+    if family in found.left_out:
+        return f"{kind} {name!r}: plugin {family!r} is left out by {ONLY}={os.environ.get(ONLY, '')!r}"
+    closest = near(name, [other.replace("*", model or "*") for other in offers])
+    broken = ", ".join(plugin.name for plugin in found.plugins if plugin.error)
+    hint = f" Broken plugins, which may have had it: {broken}." if broken else ""
+    return f"there is no {kind} {name!r}.{closest} Known: {', '.join(offers)}.{hint}"
