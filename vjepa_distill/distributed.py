@@ -47,6 +47,16 @@ def active() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def rank() -> int:
+    """This process's number, 0 alone."""
+    return dist.get_rank() if active() else 0
+
+
+def world() -> int:
+    """How many processes there are, 1 alone."""
+    return dist.get_world_size() if active() else 1
+
+
 class _Gather(torch.autograd.Function):
     """All rows of all ranks; each rank's loss sends gradient back to the rows' owner, where it is summed."""
 
@@ -61,7 +71,7 @@ class _Gather(torch.autograd.Function):
         total = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad.clone()
         total = total.contiguous()
         dist.all_reduce(total)
-        start = dist.get_rank() * ctx.rows
+        start = rank() * ctx.rows
         return total[start : start + ctx.rows].to(grad.dtype)
 
 
@@ -79,9 +89,14 @@ def gather(x: Tensor) -> Tensor:
     if not active():
         return x
     x = x.detach().contiguous()
-    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    parts = [torch.empty_like(x) for _ in range(world())]
     dist.all_gather(parts, x)
     return torch.cat(parts)
+
+
+def own_rows(rows: int, device: torch.device | None = None) -> Tensor:
+    """Where this rank's rows lie among the gathered ones: int64 [rows]."""
+    return torch.arange(rows, device=device) + (dist.get_rank() * rows if active() else 0)
 
 
 def all_mean(x: Tensor) -> Tensor:
@@ -90,7 +105,7 @@ def all_mean(x: Tensor) -> Tensor:
         return x
     total = x.detach().clone()
     dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return total / world()
 
 
 def all_true(flag: bool) -> bool:
@@ -121,7 +136,7 @@ def gather_object(value: Any) -> list[Any]:
     """Every rank's value in rank order, on every rank; [value] alone."""
     if not active():
         return [value]
-    values: list[Any] = [None] * dist.get_world_size()
+    values: list[Any] = [None] * world()
     dist.all_gather_object(values, value)
     return values
 
