@@ -54,3 +54,8 @@ def resample(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
     volume = tokens.unflatten(1, grid).permute(0, 4, 1, 2, 3)
     volume = F.interpolate(volume.float(), size=tuple(target), mode="trilinear", align_corners=False)
     return volume.flatten(2).transpose(1, 2).to(tokens.dtype)
+
+
+def promote(x: Tensor) -> Tensor:
+    """bf16 and fp16 to fp32; fp64 is never demoted."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,101 @@
+"""What sits on top of an encoder: the masked-token predictor, the outcome embedding, and the distillation head."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vjepa_distill.tokens import Grid, take
+from vjepa_distill.transformer import Block, init_weights, sincos3d
+
+
+def heads_for(dim: int) -> int:
+    """The number of attention heads for a width: the divisor of ``dim`` nearest below one head per 64 channels."""
+    return next(n for n in range(max(1, dim // 64), 0, -1) if dim % n == 0)
+
+
+class Predictor(nn.Module):
+    """Predicts target tokens at asked places from the context tokens (V-JEPA, Bardes et al. 2024).
+
+    Context tokens get their position again; ``context_positions=False`` leaves it out, as the scaffold does. The
+    scaffold also puts the asked position through a Linear layer of its own (``project_positions=True``).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        width: int = 384,
+        depth: int = 12,
+        heads: int | None = None,
+        context_positions: bool = True,
+        project_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.width, self.context_positions = width, context_positions
+        self.position_dim = dim if project_positions else width
+        self.embed = nn.Linear(dim, width)
+        self.embed_position = nn.Linear(dim, width) if project_positions else nn.Identity()
+        self.mask_token = nn.Parameter(torch.empty(width))
+        self.blocks = nn.ModuleList(Block(width, heads or heads_for(width)) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.out = nn.Linear(width, dim)
+        self.apply(init_weights)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.checkpointing = False
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        self.checkpointing = on
+
+    def forward(self, context: Tensor, keep: Tensor, query: Tensor, grid: Grid) -> Tensor:
+        """context [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, D]."""
+        places = sincos3d(grid, self.position_dim, context.device).expand(len(context), -1, -1)
+        seen = self.embed(context)
+        if self.context_positions:
+            seen = seen + self.embed_position(take(places, keep))
+        asked = self.mask_token + self.embed_position(take(places, query))
+        x = torch.cat([seen, asked.to(seen.dtype)], dim=1)
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+        return self.out(self.norm(x[:, seen.shape[1] :]))
+
+
+class OutcomeHead(nn.Module):
+    """One embedding of how things will turn out, read from the NOW tokens by learned queries: [B, K, D] to [B, D]."""
+
+    def __init__(self, dim: int, queries: int = 8, heads: int | None = None) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.empty(queries, dim))
+        self.attention = nn.MultiheadAttention(dim, heads or heads_for(dim), batch_first=True)
+        self.norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        nn.init.trunc_normal_(self.queries, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
+        x = self.norm(self.attention(queries, tokens, tokens, need_weights=False)[0])
+        return (x + self.mlp(x)).mean(dim=1)
+
+
+class Projector(nn.Module):
+    """The distillation head, from the student's width to the teacher's: [B, L, D] to [B, L, D']."""
+
+    def __init__(self, dim: int, out: int, kind: Literal["mlp", "linear"] = "mlp", hidden: int | None = None) -> None:
+        super().__init__()
+        self.record = {"dim": dim, "out": out, "kind": kind, "hidden": hidden}
+        inner = hidden or max(dim, out) * 2
+        layers = [nn.Linear(dim, out)] if kind == "linear" else [nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, out)]
+        self.layers = nn.Sequential(nn.LayerNorm(dim), *layers)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The Linear layer that standardised targets are folded into at export."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.layers(tokens)

@@ -1,0 +1,154 @@
+"""Now, Soon, Eventually: the three questions a clip asks (tri-temporal JEPA)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vjepa_distill.distributed import gather, gather_with_grad, own_rows
+from vjepa_distill.heads import OutcomeHead
+from vjepa_distill.masks import Blocks, Layout, Span
+from vjepa_distill.objectives.distances import l1
+from vjepa_distill.protocols import Latents, Timeline, View
+from vjepa_distill.tokens import promote, take
+
+
+class Now(nn.Module):
+    """Predict the masked latents of the clip: half the L1 of short blocks, half that of long ones."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        timeline: Timeline,
+        short: Sequence[float] = (8, 0.15),
+        long: Sequence[float] = (2, 0.7),
+        aspect: Sequence[float] = (0.75, 1.5),
+        layout: Layout = "exact",
+    ) -> None:
+        super().__init__()
+        low, high = aspect
+        self.blocks = tuple(Blocks(int(count), scale, (low, high), layout) for count, scale in (short, long))
+
+    def views(self) -> Sequence[View]:
+        return self.blocks
+
+    def forward(self, latents: Latents) -> Tensor:
+        loss, floor = torch.stack([self._masked(latents, view) for view in self.blocks]).mean(dim=0)
+        _note_skill(latents, "now", loss, floor)
+        return loss
+
+    def _masked(self, latents: Latents, view: Blocks) -> Tensor:
+        """The loss of a view, and that of predicting the batch-mean token everywhere: [2]."""
+        query = latents.splits[view].rest
+        target = take(latents.target, query)
+        mean_token = latents.target.mean(dim=(0, 1))
+        return torch.stack([l1(latents.predict(view, query), target), l1(mean_token, target)])
+
+
+class Soon(nn.Module):
+    """Predict the tokens of the near future from NOW alone, L1; its fair rival is persistence."""
+
+    def __init__(self, embed_dim: int, timeline: Timeline) -> None:
+        super().__init__()
+        self.now = Span(0, timeline.now)
+        self.soon = Span(timeline.now, timeline.now + timeline.soon)
+
+    def views(self) -> Sequence[View]:
+        return (self.now,)
+
+    def forward(self, latents: Latents) -> Tensor:
+        query = self.soon.indices(latents.grid, len(latents.target), latents.target.device)
+        target = take(latents.target, query)
+        loss = l1(latents.predict(self.now, query), target)
+        _note_skill(latents, "soon", loss, l1(self._persistence(latents), target))
+        return loss
+
+    def _persistence(self, latents: Latents) -> Tensor:
+        """The teacher's last NOW tubelet, repeated for every tubelet of SOON."""
+        last = Span(self.now.stop - 1, self.now.stop).indices(latents.grid, len(latents.target), latents.target.device)
+        return take(latents.target, last).repeat(1, self.soon.stop - self.soon.start, 1)
+
+
+class Eventually(nn.Module):
+    """Align an outcome embedding read from NOW with the mean far-future teacher token: InfoNCE (van den Oord 2018).
+
+    Rows of all ranks are candidates, and so is a queue of past targets (He et al. 2020), so that small batches train;
+    a clip of the same video is never a negative.
+
+    Args:
+        temperature: divides the cosine similarities.
+        symmetric: also find the right prediction for every target (over the batch alone: past predictions are stale).
+        queue: how many past targets are kept as negatives.
+        queries, heads: of the outcome head.
+    """
+
+    queue: Tensor
+    queue_video: Tensor
+
+    def __init__(
+        self,
+        embed_dim: int,
+        timeline: Timeline,
+        temperature: float = 0.2,
+        symmetric: bool = True,
+        queue: int = 256,
+        queries: int = 8,
+        heads: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.symmetric = temperature, symmetric
+        self.now = Span(0, timeline.now)
+        self.far = Span(timeline.now + timeline.soon, sum(timeline))
+        self.head = OutcomeHead(embed_dim, queries, heads)
+        self.register_buffer("queue", torch.zeros(queue, embed_dim))
+        self.register_buffer("queue_video", torch.full((queue,), -1))
+        self._fresh: list[tuple[Tensor, Tensor]] = []
+
+    def views(self) -> Sequence[View]:
+        return (self.now,)
+
+    def forward(self, latents: Latents) -> Tensor:
+        far = self.far.indices(latents.grid, len(latents.target), latents.target.device)
+        target = F.normalize(promote(take(latents.target, far)).mean(dim=1), dim=-1)
+        z = F.normalize(promote(self.head(latents.seen[self.now])), dim=-1)
+        targets, videos = gather(target), gather(latents.video)
+        if self.training:
+            self._fresh.append((targets, videos))
+        filled = self.queue_video >= 0
+        candidates = torch.cat([targets, self.queue[filled].to(targets.dtype)])
+        loss = self._contrast(z, candidates, latents.video, torch.cat([videos, self.queue_video[filled]]), latents)
+        if self.symmetric:
+            loss = (loss + self._contrast(target, gather_with_grad(z), latents.video, videos)) / 2
+        return loss
+
+    def _contrast(
+        self, z: Tensor, candidates: Tensor, video: Tensor, owners: Tensor, latents: Latents | None = None
+    ) -> Tensor:
+        """Cross-entropy of finding each row's own candidate, other clips of its video left out."""
+        logits = z @ candidates.T / self.temperature
+        label = own_rows(len(z), z.device)
+        rival = video[:, None] != owners
+        rival[torch.arange(len(z)), label] = True
+        logits = logits.masked_fill(~rival, -torch.inf)
+        if latents is not None:
+            chance = (1 / rival.sum(dim=1)).mean()
+            latents.note("eventually/retrieval", (logits.argmax(dim=1) == label).float().mean())
+            latents.note("eventually/chance", chance)
+        return F.cross_entropy(logits, label)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Put the targets of this update at the head of the queue; the oldest fall out."""
+        for targets, videos in self._fresh:
+            size = len(self.queue)
+            self.queue.copy_(torch.cat([targets.to(self.queue.dtype), self.queue])[:size])
+            self.queue_video.copy_(torch.cat([videos, self.queue_video])[:size])
+        self._fresh.clear()
+
+
+def _note_skill(latents: Latents, name: str, loss: Tensor, floor: Tensor) -> None:
+    """Skill = 1 - loss / loss of the trivial rival: 0 is no better than it, 1 is perfect."""
+    latents.note(f"{name}/skill", 1 - loss.detach() / floor.detach().clamp_min(torch.finfo(floor.dtype).tiny))
