@@ -1,0 +1,241 @@
+"""What files there are, what is in each, and which are bad and why: made once, kept, reused."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vjepa_distill.data import times
+from vjepa_distill.data.pool import Pool
+from vjepa_distill.data.quarantine import listed
+from vjepa_distill.errors import UserError
+from vjepa_distill.protocols import DecodeError, Decoder, VideoInfo
+
+FORMAT = 1
+FILES = ("videos/*.mp4",)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file."""
+
+    path: str
+    """Relative to the root, with forward slashes; absolute when the file lies elsewhere."""
+    size: int
+    mtime: int
+    """Nanoseconds."""
+    info: VideoInfo | None
+    why: str
+    """Empty for a good file, else the reason why it is bad."""
+
+
+@dataclass
+class Index:
+    """Every file that matched, in the order of their paths."""
+
+    root: str
+    entries: list[Entry]
+    decoder: str = ""
+    """Name and version of the decoder that scanned: what another one found is not reused."""
+
+    @property
+    def good(self) -> list[Entry]:
+        return [entry for entry in self.entries if not entry.why]
+
+    @property
+    def bad(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.why]
+
+    def digest(self) -> str:
+        """Changes when the good files, their order or their lengths do."""
+        return digest(self.good)
+
+    def split(self, fraction: float) -> tuple[list[Entry], list[Entry]]:
+        """(train, held out): by a hash of the path, so that a video never changes sides when others come or go."""
+        good = sorted(self.good, key=lambda entry: video_id(entry.path))
+        held = sum(video_id(entry.path) < fraction * 2**63 for entry in good)
+        if fraction > 0 and len(good) > 1:
+            held = min(max(held, 1), len(good) - 1)
+        by_path = [sorted(part, key=lambda entry: entry.path) for part in (good[held:], good[:held])]
+        return by_path[0], by_path[1]
+
+    def save(self, path: str | Path) -> None:
+        """Written beside and renamed, so that a reader never meets half of it."""
+        record = {"format": FORMAT, "root": self.root, "decoder": self.decoder}
+        record["entries"] = [_to_json(entry) for entry in self.entries]
+        beside = Path(f"{path}.{os.getpid()}.tmp")
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(beside, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Index:
+        """UserError for a newer format or a file that is no index."""
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            newer = record["format"] > FORMAT
+            if not newer:
+                return cls(record["root"], [_from_json(row) for row in record["entries"]], record["decoder"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not an index of videos ({error}): delete it and it is made anew"
+            ) from error
+        raise UserError(
+            f"{path} has index format {record['format']}, this version reads up to {FORMAT}: "
+            "upgrade vjepa-distill, or delete the file and it is made anew"
+        )
+
+
+def build_index(
+    root: str | Path,
+    files: Sequence[str] = FILES,
+    *,
+    decoder: Decoder,
+    cache: Path | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    timeout: float = 60.0,
+) -> Index:
+    """Scan every file matching `files` (globs or paths, relative to `root` or absolute).
+
+    What `cache` already knows of an unchanged file (size and time of change) is reused, and the result is kept there.
+    Scanning is done in other processes; a file that gives no sign for `timeout` seconds, or takes its process down
+    with it, is bad. `progress(done, total)` is called as files are done. UserError when nothing can be read.
+    """
+    root = str(Path(root).absolute())
+    found = [_stat(root, path) for path in _matching(root, files)]
+    known = _known(cache, root, _made_by(decoder))
+    entries = {entry.path: known.get((entry.path, entry.size, entry.mtime), entry) for entry in found}
+    new = [entry for entry in entries.values() if entry.why == UNSCANNED]
+    for done, entry in enumerate(_scan(root, new, decoder, workers, timeout), start=len(found) - len(new)):
+        entries[entry.path] = entry
+        if progress:
+            progress(done + 1, len(found))
+    index = Index(root, [entries[path] for path in sorted(entries)], _made_by(decoder))
+    _keep(index, cache)
+    _refuse_empty(index, files)
+    return index
+
+
+UNSCANNED = "not scanned yet"
+
+
+def _matching(root: str, files: Sequence[str]) -> list[str]:
+    """Paths, as they are kept in an entry, of the files that match."""
+    inside = Path(root)
+    found = set()
+    for pattern in files:
+        # a literal path first: names may hold [brackets]
+        literal = os.path.join(root, pattern)
+        for path in [literal] if os.path.isfile(literal) else glob.glob(literal, recursive=True):
+            absolute = Path(os.path.normpath(path))
+            if absolute.is_file():
+                found.add(
+                    (absolute.relative_to(inside) if absolute.is_relative_to(inside) else absolute).as_posix()
+                )
+    return sorted(found)
+
+
+def _stat(root: str, path: str) -> Entry:
+    status = os.stat(os.path.join(root, path))
+    return Entry(path, status.st_size, status.st_mtime_ns, None, UNSCANNED)
+
+
+def _known(cache: Path | None, root: str, decoder: str) -> dict[tuple[str, int, int], Entry]:
+    if cache is None or not Path(cache).exists():
+        return {}
+    index = Index.load(cache)
+    if (index.root, index.decoder) != (root, decoder):
+        return {}
+    return {(entry.path, entry.size, entry.mtime): entry for entry in index.entries}
+
+
+def _keep(index: Index, cache: Path | None) -> None:
+    if cache is None:
+        return
+    try:
+        index.save(cache)
+    except OSError as error:
+        warnings.warn(
+            f"the index of videos could not be kept ({error}): it will be made anew next time", stacklevel=3
+        )
+
+
+def _scan(root: str, entries: list[Entry], decoder: Decoder, workers: int, timeout: float):
+    """Yield every entry again as it is scanned, in whatever order that happens."""
+    if not entries:
+        return
+    by_path = {entry.path: entry for entry in entries}
+    pool = Pool(_Scan(root, decoder), min(max(1, workers), len(entries)), timeout)
+    try:
+        for path in by_path:
+            pool.submit(path, path)
+        for _ in entries:
+            path, result, lost, _said = pool.next()
+            info, why = (None, f"scanning it: {lost}") if lost else result
+            yield Entry(path, by_path[path].size, by_path[path].mtime, info, why)
+    finally:
+        pool.close()
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The work of one scanning process."""
+
+    root: str
+    decoder: Decoder
+
+    def __call__(self, path: str, say: Callable[[str], None]) -> tuple[VideoInfo | None, str]:
+        try:
+            return self.decoder.scan(os.path.join(self.root, path)), ""
+        except DecodeError as error:
+            return None, str(error) or "it cannot be decoded"
+
+
+def _refuse_empty(index: Index, files: Sequence[str]) -> None:
+    if index.good:
+        return
+    what = f"No video to read under data.root = {index.root} with data.files = {list(files)}: "
+    if index.bad:
+        reasons = {entry.path: entry.why for entry in index.bad}
+        what += f"{len(index.bad)} files match and none is readable: {listed(reasons, 3)}. "
+    else:
+        what += "no file matches. " if os.path.isdir(index.root) else "there is no such folder. "
+    raise UserError(
+        what + "Point --data.root at your videos, or type --data.source world for synthetic ones."
+    )
+
+
+def digest(entries: Sequence[Entry]) -> str:
+    """A hash over path, size and frame count of these entries, in order."""
+    rows = [[entry.path, entry.size, entry.info.frames if entry.info else 0] for entry in entries]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def video_id(path: str) -> int:
+    """A stable number in [0, 2^63) for a relative path."""
+    return int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 1
+
+
+def _made_by(decoder: Decoder) -> str:
+    return f"{decoder.name} {decoder.version}"
+
+
+def _to_json(entry: Entry) -> dict:
+    record = {"path": entry.path, "size": entry.size, "mtime": entry.mtime, "why": entry.why}
+    if entry.info:
+        record["info"] = {**vars(entry.info), "times": times.pack(entry.info.times)}
+    return record
+
+
+def _from_json(record: dict) -> Entry:
+    info = record.get("info")
+    if info:
+        info = VideoInfo(**{**info, "times": times.unpack(info["times"])})
+    return Entry(record["path"], record["size"], record["mtime"], info, record["why"])
