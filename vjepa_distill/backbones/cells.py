@@ -7,12 +7,12 @@ from vjepa_distill.tokens import Grid
 
 
 def cut(T: int, H: int, W: int, cell: tuple[int, int, int]) -> Grid:
-    """The grid of T frames of H x W pixels in cells of (frames, rows, columns); UserError with the way out."""
+    """The grid of T frames of H x W pixels in cells of (frames, rows, columns); UserError for others."""
     sizes = (T, H, W)
     if any(size < step or size % step for size, step in zip(sizes, cell, strict=True)):
         near = [max(size // step, 1) * step for size, step in zip(sizes, cell, strict=True)]
         raise UserError(
-            f"{T} frames of {H} x {W} pixels do not divide into cells of {cell[0]} frames of {cell[1]} x {cell[2]};"
-            f" the nearest that do: {near[0]} frames of {near[1]} x {near[2]}"
+            f"{T} frames of {H} x {W} pixels do not divide into cells of {cell[0]} frames of "
+            f"{cell[1]} x {cell[2]}; the nearest that do: {near[0]} frames of {near[1]} x {near[2]}"
         )
     return Grid(*(size // step for size, step in zip(sizes, cell, strict=True)))

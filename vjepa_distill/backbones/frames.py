@@ -56,7 +56,7 @@ class Frames(nn.Module):
     def grid(self, T: int, H: int, W: int) -> Grid:
         """One cell for each patch of each tubelet; ValueError for sizes the model cannot take."""
         native = tuple(self.vit.patch_embed.img_size)
-        if not self.any_size and (H, W) != native:
+        if not self.any_size and native != (H, W):
             raise UserError(
                 f"this timm model takes {native[0]} x {native[1]} pixels, not {H} x {W}; "
                 f"build it with timm: {{img_size: [{H}, {W}]}}"
