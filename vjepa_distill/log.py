@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from vjepa_distill.files import write_atomic
+from vjepa_distill.progress import progress_bar
 
 WIDTH = 80
 
@@ -94,9 +95,7 @@ def truncate_rows(path: Path, start: int) -> None:
     if not path.exists():
         return
     kept = [row for row in path.read_text(encoding="utf-8").splitlines() if _step_of(row) <= start]
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
-    os.replace(beside, path)
+    write_atomic(path, lambda file: file.write("".join(row + "\n" for row in kept).encode()))
 
 
 def _step_of(row: str) -> float:
@@ -117,71 +116,3 @@ def _short(value: float) -> str:
     if value == 0 or (float(value).is_integer() and abs(value) < 1e6):
         return str(int(value))
     return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:.4g}"
-
-
-def progress_bar(what: str, total: int, start: int = 0, every: float = 15.0) -> _Bar | _Lines:
-    """A context manager with update(done) and say(text): a bar on a terminal, else a line every `every` s."""
-    return _Bar(what, total, start) if sys.stderr.isatty() else _Lines(what, total, start, every)
-
-
-class _Bar:
-    """rich's progress bar with the time left."""
-
-    def __init__(self, what: str, total: int, start: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        left = (TextColumn("{task.description}"), BarColumn(None))
-        right = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-        self.progress = Progress(*left, *right, console=_console())
-        self.task = self.progress.add_task(what, total=total, completed=start)
-
-    def __enter__(self) -> _Bar:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.progress.stop()
-
-    def update(self, done: int) -> None:
-        self.progress.update(self.task, completed=done)
-
-    def say(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Lines:
-    """Progress for a file or a pipe, where a bar would be thousands of control characters."""
-
-    def __init__(self, what: str, total: int, start: int, every: float) -> None:
-        self.what, self.total, self.start, self.every = what, total, start, every
-
-    def __enter__(self) -> _Lines:
-        self.begun = self.last = time.monotonic()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, done: int) -> None:
-        now = time.monotonic()
-        if done <= self.start or (now - self.last < self.every and done < self.total):
-            return
-        self.last = now
-        left = (now - self.begun) / (done - self.start) * (self.total - done)
-        self.say(f"{self.what} {done}/{self.total}, {clock(left)} left")
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """1:02:03, or 2:03 below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)

@@ -1,0 +1,70 @@
+"""What a run says can be read back, by programs and by people."""
+
+import json
+
+from vjepa_distill.log import RunLog, line, truncate_rows
+from vjepa_distill.progress import clock
+
+VALUES = {
+    "loss": 0.612345,
+    "now": 0.5,
+    "soon": 0.23,
+    "eventually": 1.7,
+    "now/skill": 0.25,
+    "rank": 37.123,
+} | {
+    "std": 0.8,
+    "lr": 3e-4,
+    "s/step": 0.8123,
+}
+
+
+def rows(run):
+    return [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_resumed_run_lives_its_rows_only_once(tmp_path, capsys):
+    with RunLog(tmp_path, total=4) as log:
+        for step in (1, 2, 3):
+            log.metrics(step, {"loss": float(step)})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')  # killed while writing
+    with RunLog(tmp_path, total=4, start=2) as log:
+        log.metrics(3, {"loss": 30.0})
+    assert [(row["step"], row["loss"]) for row in rows(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert "step 3/4  loss 30" in capsys.readouterr().err
+    assert (tmp_path / "train.log").read_text().count("step") == 4, "the text log keeps what was said"
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_numbers_that_are_none_are_null_and_never_zero(tmp_path):
+    with RunLog(tmp_path, total=1) as log:
+        log.metrics(1, {"loss": float("nan")})
+    assert rows(tmp_path) == [{"step": 1, "loss": None}]
+
+
+def test_other_ranks_write_and_say_nothing(tmp_path, capsys):
+    with RunLog(tmp_path / "run", total=2, rank=1) as log:
+        log.metrics(1, VALUES)
+        log.advance(2)
+        log.say("hello")
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_fits_80_columns_and_holds_names_to_numbers():
+    said = line(120, 5000, VALUES).splitlines()
+    assert max(map(len, said)) <= 80
+    assert len(said) == 2
+    words = " ".join(said).split()
+    assert words[:2] == ["step", "120/5000"]
+    assert all(words[words.index(name) + 1][0].isdigit() for name in VALUES)
+    assert all(not row.strip()[0].isdigit() for row in said), "no line begins with a number cut from its name"
+
+
+def test_a_missing_metrics_file_is_no_trouble(tmp_path):
+    truncate_rows(tmp_path / "metrics.jsonl", 3)
+
+
+def test_times_are_written_as_on_a_clock():
+    assert [clock(seconds) for seconds in (4, 62, 3723)] == ["0:04", "1:02", "1:02:03"]

@@ -1,0 +1,69 @@
+"""Progress with the time left: a bar on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+def progress_bar(what: str, total: int, start: int = 0, every: float = 15.0) -> _Bar | _Lines:
+    """A context manager with update(done) and say(text): a bar on a terminal, else a line every `every` s."""
+    return _Bar(what, total, start) if sys.stderr.isatty() else _Lines(what, total, start, every)
+
+
+class _Bar:
+    """rich's progress bar with the time left."""
+
+    def __init__(self, what: str, total: int, start: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        left = (TextColumn("{task.description}"), BarColumn(None))
+        right = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+        self.progress = Progress(*left, *right, console=Console(stderr=True))
+        self.task = self.progress.add_task(what, total=total, completed=start)
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def update(self, done: int) -> None:
+        self.progress.update(self.task, completed=done)
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Lines:
+    """Progress for a file or a pipe, where a bar would be thousands of control characters."""
+
+    def __init__(self, what: str, total: int, start: int, every: float) -> None:
+        self.what, self.total, self.start, self.every = what, total, start, every
+
+    def __enter__(self) -> _Lines:
+        self.begun = self.last = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if done <= self.start or (now - self.last < self.every and done < self.total):
+            return
+        self.last = now
+        left = (now - self.begun) / (done - self.start) * (self.total - done)
+        self.say(f"{self.what} {done}/{self.total}, {clock(left)} left")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03 below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
