@@ -1,4 +1,4 @@
-"""Who offers what: lists, resolves and creates backbones, objectives and decoders by name; never imports torch.
+"""Who offers what: lists, resolves, creates backbones, objectives and decoders by name; never imports torch.
 
 The names come from plugins (discovery.py), the built-ins among them. In place of a name, ``file.py:Class``
 takes the class or function from a Python file; doing so *runs that file*.
@@ -19,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vjepa_distill.discovery import KINDS, ONLY, Found, Offer, Plugin, discover, near
+from vjepa_distill.discovery import Found, discover
 from vjepa_distill.errors import UserError
 from vjepa_distill.hookspecs import API
+from vjepa_distill.offers import KINDS, ONLY, Offer, Plugin, near
 
 __all__ = [
     "KINDS",
@@ -51,7 +52,7 @@ def catalogue(kind: str) -> dict[str, Offer]:
         raise UserError(
             f"{kind!r} is not registered by anyone; kinds: {', '.join(KINDS)}.{near(kind, KINDS)}"
         )
-    return dict(sorted(_found().offers[kind].items()))
+    return dict(_found().offers[kind])
 
 
 def plugins() -> list[Plugin]:
@@ -117,7 +118,7 @@ def provenance(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, An
 
 
 def missing(record: Mapping[str, Any]) -> str:
-    """What to install for a checkpoint of this provenance; empty when the same distribution still offers it."""
+    """What to install for a checkpoint of this provenance; empty when its distribution still offers it."""
     kind, name = record["kind"], record["name"]
     distribution, version = record["distribution"], record["version"]
     try:
@@ -132,7 +133,7 @@ def missing(record: Mapping[str, Any]) -> str:
     )
     if _FILE.fullmatch(name):
         return f"{made_by}: {reason}"
-    if record["plugin"] in _found().left_out:
+    if distribution in {entry.dist.name for entry in _found().left_out if entry.dist}:
         return (
             f"{made_by}, which {ONLY}={os.environ.get(ONLY, '')!r} leaves out: add {record['plugin']!r} to it"
         )
@@ -181,7 +182,7 @@ def _factory(offer: Offer) -> Callable[..., Any]:
 
 
 def _file_offer(kind: str, name: str) -> Offer:
-    """An offer for ``file.py:Class``; its version is the file's hash: nothing else tells one from the next."""
+    """An offer for ``file.py:Class``; its version is the hash of the file, which has no other."""
     path = Path(_FILE.fullmatch(name)["path"]).expanduser()  # type: ignore[index]
     if not path.is_file():
         raise UserError(f"{kind} {name!r}: there is no file {path} in {Path.cwd()}")
@@ -206,8 +207,9 @@ def _unknown(kind: str, name: str, offers: Mapping[str, Offer]) -> str:
     """One line for a name that nobody gave: who would have, else what is close and what there is."""
     found = _found()
     family, _, model = name.partition("/")
-    if (kind, name) in found.contested:
-        return found.contested[kind, name]
+    for offer, words in found.contested:
+        if offer.kind == kind and (offer.name == name or offer.model(name)):
+            return words
     if name in offers:
         return f"{kind} {name!r} is a family: put the name of a model in place of the *"
     for plugin in (plugin for plugin in found.plugins if plugin.error):
@@ -217,7 +219,7 @@ def _unknown(kind: str, name: str, offers: Mapping[str, Offer]) -> str:
         ):
             source = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
             return f"{kind} {name!r} would come from the {source}, which is broken: {plugin.error}"
-    if family in found.left_out:
+    if family in {entry.name for entry in found.left_out}:
         return f"{kind} {name!r}: plugin {family!r} is left out by {ONLY}={os.environ.get(ONLY, '')!r}"
     closest = near(name, [other.replace("*", model or "*") for other in offers])
     broken = ", ".join(plugin.name for plugin in found.plugins if plugin.error)
