@@ -1,0 +1,53 @@
+"""What turns a gradient into an update: AdamW and its parameter groups, mixed precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """All that the optimizer updates."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def make_optimizer(stage: nn.Module, betas: tuple[float, float], decay: float, decay_all: bool) -> torch.optim.AdamW:
+    """Fused AdamW over everything that takes a gradient; matrices decay, norms, biases, positions and tokens do not."""
+    named = [(name, p) for name, p in stage.named_parameters() if p.requires_grad]
+    spared = [p for name, p in named if not decay_all and _spared(name, p)]
+    decayed = [p for name, p in named if decay_all or not _spared(name, p)]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=True)
+
+
+def _spared(name: str, parameter: Tensor) -> bool:
+    leaf = name.rsplit(".", 1)[-1]
+    return parameter.ndim < 2 or any(word in leaf for word in ("token", "queries", "pos_embed", "position"))
+
+
+class Precision(NamedTuple):
+    """How matrix products are computed: a context for the forward pass, and a loss scaler (idle but for fp16)."""
+
+    autocast: Callable[[], AbstractContextManager]
+    scaler: torch.amp.GradScaler
+
+
+def precision(amp: str, device: torch.device) -> Precision:
+    """bf16, fp16 or fp32 on a device."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+
+    def autocast() -> AbstractContextManager:
+        return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
+
+    return Precision(autocast, scaler)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
