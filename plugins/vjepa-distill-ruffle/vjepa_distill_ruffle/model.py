@@ -1,4 +1,4 @@
-"""A video transformer whose every linear map is quaternion-valued: each token is a bundle of D / 4 quaternions."""
+"""A video transformer whose linear maps are all quaternion-valued: a token is a bundle of D / 4 quaternions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-
 from vjepa_distill import Grid, UserError, take
+
 from vjepa_distill_ruffle.quaternion import QuaternionLinear
 
 
 class Attention(nn.Module):
-    """Self-attention over bundles. The score of two bundles is the real part of q ⊗ conj(k): their dot product."""
+    """Self-attention. The score of two bundles is the real part of q ⊗ conj(k), which is their dot product."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two quaternion layers with a split GELU, i.e. on each part alone (Parcollet et al. 2019)."""
+    """Attention, then two layers with a split GELU: on each part alone (Parcollet et al. 2019)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -37,7 +37,9 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(QuaternionLinear(width // 4, hidden), nn.GELU(), QuaternionLinear(hidden, width // 4))
+        self.mlp = nn.Sequential(
+            QuaternionLinear(width // 4, hidden), nn.GELU(), QuaternionLinear(hidden, width // 4)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D]."""
@@ -59,7 +61,10 @@ class Ruffle(nn.Module):
     ) -> None:
         super().__init__()
         if width % (4 * heads):
-            raise UserError(f"width {width} does not divide into {heads} heads of whole quaternions; give a multiple of {4 * heads}")
+            raise UserError(
+                f"width {width} does not divide into {heads} heads of whole quaternions; "
+                f"give a multiple of {4 * heads}"
+            )
         self.embed_dim = width
         self.cell = (tubelet, patch, patch)
         self.checkpointing = False
@@ -68,11 +73,13 @@ class Ruffle(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def grid(self, T: int, H: int, W: int) -> Grid:
-        """Cells of a clip of T frames of H x W pixels; UserError (a ValueError) when the tubelet does not divide it."""
+        """Cells of a clip of T frames of H x W pixels; UserError (a ValueError) when it does not divide."""
         cells = [divmod(size, step) for size, step in zip((T, H, W), self.cell, strict=True)]
         if any(rest or not count for count, rest in cells):
             t, p, _ = self.cell
-            raise UserError(f"{T} frames of {H} x {W} pixels do not divide into tubelets of {t} frames of {p} x {p}")
+            raise UserError(
+                f"{T} frames of {H} x {W} pixels do not divide into tubelets of {t} frames of {p} x {p}"
+            )
         return Grid(*(count for count, _ in cells))
 
     def set_checkpointing(self, on: bool = True) -> None:
@@ -96,15 +103,15 @@ class Ruffle(nn.Module):
 
 
 def tubelets(clip: Tensor, cell: tuple[int, int, int]) -> Tensor:
-    """[B, 3, T, H, W] -> [B, L, pixels of a cell * 3]: the colours of each pixel side by side, a pure quaternion."""
+    """[B, 3, T, H, W] -> [B, L, 3 * pixels of a cell], each pixel's colours side by side: a pure quaternion."""
     cut = clip.unflatten(4, (-1, cell[2])).unflatten(3, (-1, cell[1])).unflatten(2, (-1, cell[0]))
     return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4).flatten(1, 3)
 
 
 def positions(grid: Grid, width: int, device: torch.device) -> Tensor:
-    """Fixed positions [L, width]: time, row and column turn the i, j and k of each quaternion at its own pace.
+    """Fixed positions [L, width]: time, row and column turn the i, j and k of each quaternion.
 
-    Even quaternions of the bundle hold sines, odd ones cosines (Vaswani et al. 2017), real parts nothing.
+    Every pair of quaternions has a pace; even ones hold sines, odd ones cosines (Vaswani et al. 2017), real parts 0.
     """
     axes = [torch.arange(count, device=device, dtype=torch.float32) for count in grid]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)  # [L, 3]

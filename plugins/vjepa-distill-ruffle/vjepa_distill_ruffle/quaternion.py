@@ -1,6 +1,6 @@
 """Linear maps of quaternions: a quarter of the parameters of a real layer, at the speed of one matmul.
 
-A vector of D real numbers is read as D / 4 quaternions r + x i + y j + z k, the four parts of each side by side.
+A vector of D real numbers is D / 4 quaternions r + x i + y j + z k, the four parts of each side by side.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HAMILTON = torch.tensor(
 
 
 class QuaternionLinear(nn.Module):
-    """y_o = sum over n of w_on ⊗ x_n + b_o, with ⊗ the Hamilton product (Parcollet et al. 2019, arXiv 1806.04418).
+    """y_o = sum over n of w_on ⊗ x_n + b_o, ⊗ the Hamilton product (Parcollet et al. 2019, arXiv 1806.04418).
 
     Args:
         inputs: quaternions in; a call takes [..., 4 * inputs] real numbers, or [..., 3 * inputs] when `pure`.
