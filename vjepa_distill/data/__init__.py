@@ -1,1 +1,1 @@
-"""From a folder of videos to batches: index (what files), clips (which frames), decoders, loader, world (a toy one)."""
+"""From a folder of videos to batches: index (which files), clips (which frames), decoders, loader, world."""

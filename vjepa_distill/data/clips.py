@@ -1,4 +1,4 @@
-"""The endless order of clips: a position in it decides which video, which frames and which crop, and nothing else does."""
+"""The endless order of clips: a position alone decides which video, which frames and which crop."""
 
 from __future__ import annotations
 
@@ -44,10 +44,18 @@ class Recipe:
     """Probability of a horizontal flip."""
 
     def __post_init__(self) -> None:
-        if self.sampling == "fps" and not (self.fps and self.fps > 0):
-            raise UserError(
-                f"sampling by fps needs fps above 0, not {self.fps}: type --data.fps 5, or sample uniformly"
-            )
+        if self.sampling == "fps" and not self.rate > 0:
+            raise UserError(f"sampling by fps needs fps above 0, not {self.fps}: type --data.fps 5, for one")
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, 0 where that is not asked for."""
+        return self.fps or 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The length of a clip sampled by fps."""
+        return self.num_frames / self.rate
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,11 @@ class Sample:
 
 
 class VideoClips(torch.utils.data.Dataset):
-    """Clips by position, any integer from 0: epoch, k = divmod(position, num_samples); sample = permutation[k].
+    """Clips by position, an integer >= 0: epoch, k = divmod(position, num_samples); sample = permutation[k].
 
-    A file that cannot be read goes into the quarantine, and the next sample of the same permutation that can be read
-    takes its place: by rule, so that every rank and a resumed run agree. Frames, crop and flip are drawn from a
-    generator keyed by (seed, position).
+    A file that cannot be read goes into the quarantine, and the next sample of the same permutation that can
+    takes its place: by rule, so that every rank and a resumed run agree. Frames, crop and flip are drawn from
+    a generator keyed by (seed, position).
     """
 
     def __init__(
@@ -128,18 +136,16 @@ def parts(entry: Entry, recipe: Recipe) -> int:
     """How many samples a video is: one, or by fps as many clips as fit side by side."""
     if recipe.sampling == "uniform" or entry.info is None:
         return 1
-    length = recipe.num_frames / recipe.fps
-    return max(1, int(duration(entry.info.times, entry.info.fps) / length + 1e-6))
+    return max(1, int(duration(entry.info.times, entry.info.fps) / recipe.seconds + 1e-6))
 
 
 def frame_indices(info: VideoInfo, recipe: Recipe, part: int, draw: np.random.Generator | None) -> list[int]:
-    """The frames of one clip. By fps the start is uniform within the clip's own stretch, or its beginning undrawn."""
+    """The frames of one clip. By fps, the start is drawn within its own stretch, or is its beginning."""
     if recipe.sampling == "uniform":
         return uniform_indices(info.frames, recipe.num_frames)
-    length = recipe.num_frames / recipe.fps
-    latest = max(0.0, duration(info.times, info.fps) - length)
-    start = (part + (draw.uniform() if draw else 0.0)) * length
-    return fps_indices(info.times, recipe.num_frames, recipe.fps, min(start, latest))
+    latest = max(0.0, duration(info.times, info.fps) - recipe.seconds)
+    start = (part + (draw.uniform() if draw else 0.0)) * recipe.seconds
+    return fps_indices(info.times, recipe.num_frames, recipe.rate, min(start, latest))
 
 
 def _framing(height: int, width: int, recipe: Recipe, draw: np.random.Generator) -> tuple[Box, bool]:

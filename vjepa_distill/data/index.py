@@ -57,7 +57,7 @@ class Index:
         return digest(self.good)
 
     def split(self, fraction: float) -> tuple[list[Entry], list[Entry]]:
-        """(train, held out): by a hash of the path, so that a video never changes sides when others come or go."""
+        """(train, held out): by a hash of the path, so that a video keeps its side when others come or go."""
         good = sorted(self.good, key=lambda entry: video_id(entry.path))
         held = sum(video_id(entry.path) < fraction * 2**63 for entry in good)
         if fraction > 0 and len(good) > 1:
@@ -104,9 +104,9 @@ def build_index(
 ) -> Index:
     """Scan every file matching `files` (globs or paths, relative to `root` or absolute).
 
-    What `cache` already knows of an unchanged file (size and time of change) is reused, and the result is kept there.
-    Scanning is done in other processes; a file that gives no sign for `timeout` seconds, or takes its process down
-    with it, is bad. `progress(done, total)` is called as files are done. UserError when nothing can be read.
+    What `cache` knows of an unchanged file (size and time of change) is reused, and the result is kept there.
+    Scanning is done in other processes: a file that takes more than `timeout` seconds, or takes its process
+    down with it, is bad. `progress(done, total)` follows. UserError when nothing can be read.
     """
     root = str(Path(root).absolute())
     found = [_stat(root, path) for path in _matching(root, files)]

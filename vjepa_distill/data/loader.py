@@ -1,4 +1,4 @@
-"""Batches without end, whose whole state is one integer: the same for any number of workers and split over ranks."""
+"""Batches without end, whose state is one integer: the same for any number of workers and split of ranks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ AHEAD = 2
 
 
 class Loader:
-    """An infinite iterator of `Batch`. Row j of rank r is at position + r * batch_size + j of the clips' order.
+    """An endless iterator of `Batch`: row j of rank r is at position + r * batch_size + j of the clips.
 
-    With workers, a file that gives no sign for `timeout` seconds, or takes its process down, is put in quarantine
-    by name and its position read again elsewhere. With workers = 0 reading happens here, and nothing can interrupt it.
+    With workers, a file that takes more than `timeout` seconds, or takes its process down, goes into
+    quarantine by name and its position is read again. With workers = 0 nothing can interrupt a reading.
     UserError once more than the share `max_bad` of the videos has turned out bad.
     """
 
@@ -75,7 +75,7 @@ class Loader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. UserError when the state is newer than this code, or the videos are not the same."""
+        """Go on from there. UserError when the state is newer than this code, or the videos are others."""
         if state["format"] > FORMAT:
             raise UserError(
                 f"the loader's state has format {state['format']}, this version reads up to {FORMAT}: upgrade"
@@ -148,7 +148,7 @@ class _Ahead(_Reader):
 
 
 class _Read:
-    """The work of one reading process: (position, what is known to be bad) -> (sample, what else turned out bad)."""
+    """The work of a reading process: (position, what is known to be bad) -> (sample, what else is)."""
 
     def __init__(self, clips: VideoClips) -> None:
         self.clips = clips

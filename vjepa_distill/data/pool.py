@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -13,7 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 Work = Callable[[Any, Callable[[str], None]], Any]
 """work(task, say) -> value. `say(text)` tells what is being worked on, and starts the time limit anew."""
@@ -33,9 +34,9 @@ class Outcome(NamedTuple):
 class Pool:
     """Runs `work` in `workers` processes and kills one that says nothing for `timeout` seconds.
 
-    The killing is done from outside: a timer inside the process never fires while a decoder holds the interpreter,
-    and a hung decord call survives SIGTERM. One thread here receives results as they come, so that processes never
-    wait for a busy training step, and their memory is plain pipes: no /dev/shm to run out of.
+    The killing is done from outside: a timer inside the process never fires while a decoder holds the
+    interpreter lock, and a hung decord call survives SIGTERM. One thread here receives results as they come,
+    so that no process waits for a busy training step; pipes carry them: no /dev/shm to run out of.
     """
 
     def __init__(self, work: Work, workers: int, timeout: float) -> None:
@@ -87,7 +88,9 @@ class Pool:
         busy = {hand.pipe: hand for hand in self._hands if not hand.idle}
         now = time.monotonic()
         patience = min((hand.since + self._timeout - now for hand in busy.values()), default=None)
-        for pipe in wait([self._wake, *busy], None if patience is None else max(0.0, patience)):
+        for pipe in cast(
+            list[Connection], wait([self._wake, *busy], None if patience is None else max(0.0, patience))
+        ):
             if pipe is self._wake:
                 self._wake.recv_bytes()
             else:
@@ -120,7 +123,7 @@ class _Hand:
 
     def __init__(self, work: Work) -> None:
         # fork starts in milliseconds and takes any `work`; elsewhere than on Linux it is not safe.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
         self.process.start()
@@ -129,10 +132,8 @@ class _Hand:
 
     def give(self, key: Any, task: Any) -> None:
         self.idle, self.key, self.said, self.since = False, key, "", time.monotonic()
-        try:
+        with contextlib.suppress(OSError):  # it died while idle: the broken pipe is read, and reported, next
             self.pipe.send(task)
-        except OSError:
-            pass  # it died while idle; the broken pipe is read, and reported, next
 
     def death(self) -> str:
         self.process.join(1)

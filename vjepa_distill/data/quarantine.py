@@ -33,8 +33,9 @@ class Quarantine:
             return
         share = len(self) / max(1, videos)
         raise UserError(
-            f"{len(self)} of {videos} videos ({share:.1%}) turned out bad, more than data.max_bad = {max_bad:.1%} allows: "
-            f"{listed(self.reasons)}. Remove or mend them, or type --data.max_bad {min(1.0, share * 1.5):.2g} to go on without them."
+            f"{len(self)} of {videos} videos ({share:.1%}) turned out bad, data.max_bad = {max_bad:.1%} "
+            f"allows fewer: {listed(self.reasons)}. Remove or mend them, or go on without them: --data.max_bad "
+            f"{min(1.0, share * 1.5):.2g}"
         )
 
 

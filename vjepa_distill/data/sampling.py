@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip, in which order videos come, and what is drawn for each place in that order."""
+"""Which frames of a video make a clip, in which order videos come, and what is drawn for each place in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ORDER, AUGMENT = 0, 1
 
 
 def generator(seed: int, purpose: int, number: int) -> np.random.Generator:
-    """A generator keyed by values, so that it is the same in every process, on every rank, after every resume."""
+    """A generator keyed by values: the same in every process, on every rank, after every resume."""
     return np.random.default_rng((seed % 2**63, purpose, number))
 
 
@@ -41,7 +41,7 @@ def fps_indices(times: Sequence[float], num_frames: int, fps: float, start: floa
     A video slower than `fps` repeats frames; past its end the last frame stays.
     """
     moments = times[0] + start + np.arange(num_frames) / fps
-    # a tenth of a millisecond of grace: 30 fps asked of a 30 fps video must give every frame, whatever floats say
+    # a tenth of a millisecond of grace: 30 fps asked of a 30 fps video must give every frame, rounding or not
     return (np.searchsorted(times, moments + 1e-4, side="right") - 1).clip(0, len(times) - 1).tolist()
 
 

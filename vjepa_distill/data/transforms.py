@@ -1,4 +1,4 @@
-"""From frames as they were decoded to a clip of the size asked for: one crop, one flip, the same for every frame."""
+"""From frames as they were decoded to a clip of the size asked for: one crop and one flip for all frames."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def random_box(
 ) -> Box:
     """A box of a share of the area uniform in `scale` and an aspect (width / height) log-uniform in `aspect`.
 
-    As in Szegedy et al. 2014 (Going deeper with convolutions); ten tries to find one that fits, else the largest
-    centred box of a permitted aspect.
+    As in Szegedy et al. 2014 (Going deeper with convolutions); ten tries to find one that fits, else the
+    largest centred box of a permitted aspect.
     """
     for _ in range(10):
         area = height * width * draw.uniform(*scale)
@@ -51,8 +51,8 @@ def centre_box(height: int, width: int, aspect: float) -> Box:
 def to_clip(frames: np.ndarray, box: Box, height: int, width: int, flip: bool) -> Tensor:
     """frames uint8 [T, H0, W0, 3] -> uint8 [3, T, height, width].
 
-    Resized as uint8 and channels last, antialiased: 1.2 ms for 20 frames of 320x180; the same in float is twenty
-    times slower, and letting the decoder resize makes pixels depend on the decoder.
+    Resized as uint8 and channels last, antialiased: 1.2 ms for 20 frames of 320x180. Float is twenty times
+    slower, and letting the decoder resize makes the pixels depend on the decoder.
     """
     part = frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
     if flip:

@@ -1,4 +1,4 @@
-"""A toy world of real mp4 files: shapes that drift over a textured ground until a wall stops them, every fact known."""
+"""A toy world of real mp4 files: shapes drift over a textured ground until a wall stops them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Story:
 
     shape: str
     radius: float
-    """Of the disc of the same area, in pixels: all shapes are equally large, so that size and colour say nothing."""
+    """Pixels, of the disc of the same area: all shapes are equally large, so that colour says nothing."""
     turn: float
     x: float
     y: float
@@ -32,7 +32,7 @@ class Story:
     arrival: float
     """Frames until the wall."""
     outcome: str
-    """The wall. Neither the start nor the direction alone decides it, and it happens after half of the video."""
+    """The wall. Neither start nor direction alone decides it, and it comes after half of the video."""
 
     def at(self, frame: int) -> tuple[float, float]:
         """The shape's centre."""
@@ -50,8 +50,8 @@ def write_world(
 ) -> None:
     """Write root/videos/000000.mp4, ... (H.264) and root/labels.csv; the same seed gives the same world.
 
-    labels.csv: file, shape, x and y (start, pixels), vx and vy (pixels a frame), outcome (the wall it ends at),
-    split (every fifth video is `test`).
+    labels.csv: file, shape, x and y (start, pixels), vx and vy (pixels a frame), outcome (the wall), split
+    (every fifth video is `test`).
     """
     root = Path(root)
     (root / "videos").mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def write_world(
 
 
 def tell(draw: np.random.Generator, frames: int, size: int) -> Story:
-    """Draw a story: any shape, start and direction; as fast as it takes to reach the wall in the second half."""
+    """Draw a story: any shape, start and direction; so fast that it meets the wall in the second half."""
     radius = size * draw.uniform(0.11, 0.15)
     x, y = draw.uniform(0.3 * size, 0.7 * size, 2)
     angle = draw.uniform(0, 2 * math.pi)
@@ -138,7 +138,9 @@ def _distance(story: Story, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
 def write_video(path: str | Path, film: np.ndarray, fps: int, **options: str) -> None:
     """film uint8 RGB [T, H, W, 3], H and W even -> an H.264 mp4; `options` go to the encoder."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "veryfast", **options})
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"crf": "16", "preset": "veryfast", **options}
+        )
         stream.height, stream.width = film.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on any machine

@@ -1,4 +1,4 @@
-"""decord by name: fast and unmaintained; every file is checked before it may read, because decord itself does not."""
+"""decord by name: fast and unmaintained; every file is checked beforehand, because decord does not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ SAFE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 
 
 class Decord:
-    """Linux on x86-64 and Windows only. On stream-copied cuts (`ffmpeg -ss ... -c copy`) decord 0.6.0 hangs for ever or
-    returns repeated frames; a scan with PyAV finds the decodable frames, and a file where decord counts others is bad.
+    """Linux on x86-64 and Windows only.
+
+    On stream-copied cuts (`ffmpeg -ss ... -c copy`) decord 0.6.0 hangs for ever or repeats frames: a scan with
+    PyAV finds the decodable frames, and a file where decord counts others is bad.
     """
 
     name = "decord"
@@ -35,24 +37,32 @@ class Decord:
     def scan(self, path: str) -> VideoInfo:
         """PyAV's account of the file, where decord's packet count agrees with it."""
         if not path.lower().endswith(SAFE):
-            raise DecodeError(f"decord reads wrong frames from {os.path.splitext(path)[1]} files: use pyav for it")
+            raise DecodeError(
+                f"decord reads wrong frames from {os.path.splitext(path)[1]} files: use pyav for it"
+            )
         info = PyAV().scan(path)
         counted = len(_open(path))
         if counted != info.frames:
-            raise DecodeError(f"decord counts {counted} frames where {info.frames} can be decoded: it would read wrong ones")
+            raise DecodeError(
+                f"decord counts {counted} frames where {info.frames} can be decoded: it would read wrong ones"
+            )
         return info
 
     def read(self, path: str, indices: Sequence[int], info: VideoInfo) -> np.ndarray:
         """uint8 RGB [N, H, W, 3]; decord applies the rotation itself."""
         reader = _open(path)
         if len(reader) != info.frames:
-            raise DecodeError(f"decord counts {len(reader)} frames, the index says {info.frames}: has the file changed?")
+            raise DecodeError(
+                f"decord counts {len(reader)} frames, the index says {info.frames}: has the file changed?"
+            )
         try:
             frames = reader.get_batch(list(indices)).asnumpy()
         except Exception as error:  # its errors are a plain class of its own, made at run time
             raise DecodeError(_line(error)) from error
         if frames.shape[1:3] != (info.height, info.width):
-            raise DecodeError(f"decord shows {frames.shape[2]}x{frames.shape[1]}, the index {info.width}x{info.height}")
+            raise DecodeError(
+                f"decord shows {frames.shape[2]}x{frames.shape[1]}, the index {info.width}x{info.height}"
+            )
         return frames
 
 

@@ -1,9 +1,10 @@
-"""The default video reader: PyAV, frame-exact by presentation time, one thread, and it says when it cannot."""
+"""The default video reader: PyAV, exact by presentation time, in one thread, and it says when it cannot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -13,8 +14,8 @@ from av.video.reformatter import VideoReformatter
 from vjepa_distill.protocols import DecodeError, VideoInfo
 
 SEEKABLE = ("mp4", "matroska")
-"""Containers whose presentation times survive a seek. AVI gave 14 wrong frames of 16 after one, MPEG-TS likewise:
-everything else is read from its start, counting."""
+"""Containers whose presentation times survive a seek. AVI gave 14 wrong frames of 16 after one, MPEG-TS
+likewise: everything else is read from its start, counting."""
 
 
 class PyAV:
@@ -24,13 +25,13 @@ class PyAV:
     version = av.__version__
 
     def scan(self, path: str) -> VideoInfo:
-        """Decode the whole file once and keep what was shown: a container's own frame count is never trusted."""
+        """Decode the whole file once and keep what was shown: a container's own count is never trusted."""
         with _opened(path) as (container, stream):
             frames = [_Shown(frame) for frame in container.decode(stream)]
             return _info(frames, stream, _seekable(container))
 
     def read(self, path: str, indices: Sequence[int], info: VideoInfo) -> np.ndarray:
-        """uint8 RGB [N, H, W, 3]. Seeks where the container allows it; a seek that misses means reading from the start."""
+        """uint8 RGB [N, H, W, 3]. Seeks where the container allows it; reads from the start if that misses."""
         sheet = _Sheet(indices, info)
         with _opened(path) as (container, stream):
             if _seekable(container):
@@ -55,7 +56,7 @@ class _Shown:
 
 
 class _Sheet:
-    """The frames asked for, filled in any order; one conversion per distinct frame, straight into its place."""
+    """The frames asked for, filled in any order; one conversion a distinct frame, straight into its place."""
 
     def __init__(self, indices: Sequence[int], info: VideoInfo) -> None:
         self.info = info
@@ -78,7 +79,7 @@ class _Sheet:
         # threads=1: FFmpeg's own pool costs 0.5 ms a frame at 320x180, more than decoding five frames does.
         plane = self.reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
         width, height = self.size
-        lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
         self.pixels[first] = lines[:, : 3 * width].reshape(height, width, 3)
         self.pixels[others] = self.pixels[first]
         self.missing.discard(index)
@@ -89,7 +90,7 @@ class _Sheet:
 
 
 def _read_by_time(container: Any, stream: Any, sheet: _Sheet, info: VideoInfo) -> None:
-    """Fill the sheet by seeking; leaves frames missing, never wrong, when the file does not do as the index says."""
+    """Fill the sheet by seeking; where the file does not do as the index says, frames stay missing."""
     index_of = {_ticks(info.times[index], stream): index for index in sheet.rows}
     packets = _Packets(container, stream, keep=index_of)
     for target in sorted(index_of):
@@ -108,15 +109,15 @@ class _Packets:
     def __init__(self, container: Any, stream: Any, keep: dict[int, int]) -> None:
         self.container, self.stream, self.keep = container, stream, keep
         self.context = stream.codec_context
-        # A frame that no other frame refers to need not be decoded to be passed over (H.264 says so of each, exactly:
-        # measured on 30 clips, same pixels, 9.3 -> 6.9 ms). Other codecs' notion is looser: leave them whole.
+        # A frame that no other refers to need not be decoded to be passed over. H.264 says exactly which (30
+        # clips: same pixels, 9.3 -> 6.9 ms); other codecs' notion is looser, and they are decoded whole.
         self.skips = self.context.name == "h264"
         self.dts = -(2**62)
         self.trusted = -(2**62)
         self.source = iter(container.demux(stream))
 
     def until(self, target: int) -> Iterator[av.VideoFrame]:
-        """Frames in the order shown, up to and including the one at the time `target`, as far as they can be trusted."""
+        """Frames in the order shown, up to the one at the time `target`, as far as they can be trusted."""
         self._jump(target)
         for packet in self.source:
             self.dts = packet.dts if packet.dts is not None else self.dts
@@ -141,7 +142,7 @@ class _Packets:
         self.container.seek(target, stream=self.stream)
         self.source = iter(self.container.demux(self.stream))
         first = next(self.source)
-        # Frames shown before the keyframe but stored after it may lean on what was jumped over: not to be trusted.
+        # Frames shown before the keyframe but stored after it may lean on what was jumped over.
         self.trusted = first.pts if first.pts is not None and first.is_keyframe else 2**62
         self.dts = first.dts if first.dts is not None else self.dts
         self.context.skip_frame = "DEFAULT"
@@ -164,12 +165,12 @@ def _read_by_count(container: Any, stream: Any, sheet: _Sheet) -> None:
 
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[Any, Any]]:
-    """The container and its best video stream, decoding in one thread; whatever goes wrong becomes a DecodeError."""
+    """The container and its best video stream, on one thread; whatever goes wrong becomes a DecodeError."""
     try:
         with av.open(path) as container:
             if not container.streams.video:
                 raise DecodeError("no video stream")
-            stream = container.streams.best("video")
+            stream: Any = container.streams.best("video")
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
             yield container, stream
@@ -192,10 +193,10 @@ def _info(frames: list[_Shown], stream: Any, seekable: bool) -> VideoInfo:
     return VideoInfo(len(frames), rate, width, height, rotation, stream.codec_context.name, times)
 
 
-def _times(frames: list[_Shown], stream: Any, seekable: bool) -> tuple[float, ...]:
-    """Seconds of every frame. Where frames are counted anyway, missing or disordered times become an even beat."""
-    ticks = [frame.pts for frame in frames]
-    if None not in ticks and all(a < b for a, b in zip(ticks, ticks[1:], strict=False)):
+def _times(frames: Sequence[_Shown], stream: Any, seekable: bool) -> tuple[float, ...]:
+    """Seconds of every frame. Where frames are counted anyway, missing or disordered times become even."""
+    ticks = [frame.pts for frame in frames if frame.pts is not None]
+    if len(ticks) == len(frames) and all(a < b for a, b in pairwise(ticks)):
         return tuple(float(tick * stream.time_base) for tick in ticks)
     if seekable:
         raise DecodeError("the times of its frames do not increase")
@@ -204,7 +205,7 @@ def _times(frames: list[_Shown], stream: Any, seekable: bool) -> tuple[float, ..
 
 
 def _ticks(seconds: float, stream: Any) -> int:
-    """The integer time a packet carries; exact, because a double holds any tick of a video shorter than centuries."""
+    """The integer time a packet carries; exact, because a double holds any tick of any video."""
     return round(seconds / float(stream.time_base))
 
 
@@ -213,7 +214,7 @@ def _seekable(container: Any) -> bool:
 
 
 def _upright(degrees: int) -> int:
-    """A rotation tag as 0, 90, 180 or 270 counter-clockwise; odd angles cannot be shown upright and are left alone."""
+    """A rotation tag as 0, 90, 180 or 270 counter-clockwise; other angles are left alone."""
     return degrees % 360 if degrees % 90 == 0 else 0
 
 

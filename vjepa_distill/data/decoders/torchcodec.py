@@ -1,8 +1,9 @@
-"""torchcodec by name, in its exact mode: needs the system's FFmpeg, so it is probed by decoding, not by importing."""
+"""torchcodec by name, in its exact mode: needs the system's FFmpeg, so it is probed by decoding."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ SAFE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 
 
 class TorchCodec:
-    """Exact mode on one thread. A scan with PyAV finds the decodable frames and their times; both must count alike."""
+    """Exact mode on one thread. A scan with PyAV finds the decodable frames; both must count alike."""
 
     name = "torchcodec"
 
@@ -28,15 +29,17 @@ class TorchCodec:
         except (ImportError, RuntimeError, OSError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"data.decoder = torchcodec cannot decode here ({reason}): pip install torchcodec in the version made for "
-                "your torch, install the system's FFmpeg, or type --data.decoder pyav"
+                f"data.decoder = torchcodec cannot decode here ({reason}): install the torchcodec made for "
+                "your torch, and the system's FFmpeg, or type --data.decoder pyav"
             ) from error
         self.version = torchcodec.__version__
 
     def scan(self, path: str) -> VideoInfo:
         """PyAV's account of the file, where torchcodec's own scan counts as many frames."""
         if not path.lower().endswith(SAFE):
-            raise DecodeError(f"torchcodec reads wrong frames from {os.path.splitext(path)[1]} files: use pyav for it")
+            raise DecodeError(
+                f"torchcodec reads wrong frames from {os.path.splitext(path)[1]} files: use pyav for it"
+            )
         info = PyAV().scan(path)
         counted = len(_open(path))
         if counted != info.frames:
@@ -51,7 +54,9 @@ class TorchCodec:
         except (RuntimeError, IndexError) as error:
             raise DecodeError(f"torchcodec: {error}") from error
         if frames.shape[1:3] != (info.height, info.width):
-            raise DecodeError(f"torchcodec shows {frames.shape[2]}x{frames.shape[1]}, the index {info.width}x{info.height}")
+            raise DecodeError(
+                f"torchcodec shows {frames.shape[2]}x{frames.shape[1]}, the index {info.width}x{info.height}"
+            )
         return frames
 
 
@@ -67,8 +72,6 @@ def _open(path: str | bytes):
 def _probe() -> None:
     """Decode two small frames: `import torchcodec` succeeds without the libraries it decodes with."""
     from vjepa_distill.data.world import write_video
-
-    import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "probe.mp4")
