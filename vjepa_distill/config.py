@@ -98,6 +98,10 @@ class Data:
     """Share of files that may turn out bad during training before the run stops."""
     heldout: float = 0.05
     """Share of the videos (by a stable hash of the path) kept out of training for the held-out scores."""
+    heldout_clips: int = 64
+    """Held-out clips that are scored, at most."""
+    world_videos: int = 256
+    """How many videos source world writes."""
     index: str | None = None
     """Where the index of the files is kept; null: in the user's cache folder."""
 
@@ -156,8 +160,8 @@ class Optimizer:
 class Run:
     """What every training run has."""
 
-    student: Component = field(default_factory=lambda: Component("vjepa/small"))
-    """The encoder to train."""
+    student: Component = field(default_factory=Component)
+    """The encoder to train; without a name vjepa/base, or with --init that of the run."""
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)
     objectives: dict[str, Term] = field(default_factory=dict)
@@ -213,6 +217,8 @@ class Run:
             f"the warm-up of {warmup} steps is not shorter than the run of {self.steps}: "
             "give optimizer.warmup as a fraction such as 0.05, or more steps",
         )
+        if not self.student.name and not getattr(self, "init", None):
+            self.student.name = "vjepa/base"
         self.objectives = {**{name: Term(*given) for name, given in self.TERMS.items()}, **self.objectives}
         for name, term in self.objectives.items():
             term.name = term.name or name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -90,12 +92,11 @@ class Projector(nn.Module):
         layers = [nn.Linear(dim, out)] if kind == "linear" else [nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, out)]
         self.layers = nn.Sequential(nn.LayerNorm(dim), *layers)
 
-    @property
-    def last(self) -> nn.Linear:
-        """The Linear layer that standardised targets are folded into at export."""
-        layer = self.layers[-1]
-        assert isinstance(layer, nn.Linear)
-        return layer
+    def with_last(self, change: Callable[[nn.Module], nn.Module]) -> Projector:
+        """A copy whose last Linear layer is changed: how standardised targets are folded in at export."""
+        other = copy.deepcopy(self)
+        other.layers[-1] = change(other.layers[-1])
+        return other
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.layers(tokens)

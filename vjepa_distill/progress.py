@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 
 def progress_bar(what: str, total: int, start: int = 0, every: float = 15.0) -> _Bar | _Lines:
     """A context manager with update(done) and say(text): a bar on a terminal, else a line every `every` s."""
     return _Bar(what, total, start) if sys.stderr.isatty() else _Lines(what, total, start, every)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Hands over `update(done, total)`; the bar appears with the first call, so that nothing to do shows nothing."""
+    with ExitStack() as shown:
+        bars: list[_Bar | _Lines] = []
+
+        def update(done: int, total: int) -> None:
+            if not bars:
+                bars.append(shown.enter_context(progress_bar(what, total)))
+            bars[0].update(done)
+
+        yield update
 
 
 class _Bar:

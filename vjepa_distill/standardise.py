@@ -6,6 +6,8 @@ so that exported tokens are in the teacher's own units. PHI-S: Ranzinger et al. 
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -93,12 +95,13 @@ class Standardiser(nn.Module):
         return (spread @ self.rotation.T if self.rotation.numel() else spread) + self.mean
 
     @torch.no_grad()
-    def fold_into(self, last: nn.Linear) -> None:
-        """Change a Linear layer that emits standardised tokens into one that emits the teacher's own units."""
+    def folded(self, last: nn.Linear) -> nn.Linear:
+        """The Linear layer that emits the teacher's own units where ``last`` emits standardised tokens."""
+        layer = copy.deepcopy(last)
         if self.affine:
-            bias = self.inverse(last.bias)
-            last.weight.copy_((self.inverse(last.weight.T) - self.mean).T)
-            last.bias.copy_(bias)
+            layer.weight.copy_((self.inverse(last.weight.T) - self.mean).T)
+            layer.bias.copy_(self.inverse(last.bias))
+        return layer
 
 
 def _channel(covariance: Tensor) -> tuple[Tensor, Tensor]:

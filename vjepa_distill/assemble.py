@@ -1,0 +1,168 @@
+"""From settings to parts: the index of the videos, clips and loaders, encoders, objectives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vjepa_distill import checkpoint, registry
+from vjepa_distill.config import Component, Data, Run, Term
+from vjepa_distill.data.clips import Recipe, VideoClips
+from vjepa_distill.data.heldout import HeldOut
+from vjepa_distill.data.index import Index, build_index
+from vjepa_distill.data.loader import Loader
+from vjepa_distill.data.world import write_world
+from vjepa_distill.distributed import Ranks, broadcast_object
+from vjepa_distill.errors import UserError
+from vjepa_distill.progress import progress
+from vjepa_distill.protocols import Decoder, Timeline
+
+
+def device_of(name: str) -> torch.device:
+    """auto, cpu or cuda; UserError where CUDA is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device here; type --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def decoder_of(data: Data) -> Decoder:
+    """The decoder by its registered name."""
+    return registry.create("decoder", "pyav" if data.decoder == "auto" else data.decoder)
+
+
+def recipe_of(data: Data, train: bool) -> Recipe:
+    """How clips are cut: augmented for training, else the centre crop."""
+    height, width = data.shape
+    crop = data.crop if train else "center"
+    return Recipe(
+        data.num_frames, height, width, data.sampling, data.fps, crop, data.scale, data.aspect, data.flip
+    )
+
+
+def index_of(data: Data, decoder: Decoder, rank: int = 0) -> Index:
+    """The index of the videos, made by rank 0 with a progress bar and handed to all."""
+    if rank == 0:
+        if data.source == "world":
+            make_world(data)
+        with progress("scanning videos") as update:
+            index = build_index(
+                data.root,
+                data.files,
+                decoder=decoder,
+                cache=Path(data.index) if data.index else cache_file(data, decoder),
+                workers=os.cpu_count() or 1,
+                progress=update,
+                timeout=data.timeout,
+            )
+    return broadcast_object(index if rank == 0 else None)
+
+
+def make_world(data: Data) -> None:
+    """Write the toy world where there is none yet."""
+    if (Path(data.root) / "labels.csv").exists():
+        return
+    if any(Path(data.root).glob("videos/*")):
+        raise UserError(
+            f"--data.source world would write into {data.root}, which holds other videos: give another --data.root"
+        )
+    with progress("writing the toy world") as update:
+        write_world(data.root, data.world_videos, 0, data.num_frames, min(data.shape), progress=update)
+
+
+def cache_file(data: Data, decoder: Decoder) -> Path:
+    """Where the index of this folder is kept between runs."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = repr((str(Path(data.root).absolute()), data.files, decoder.name))
+    return base / "vjepa_distill" / f"index-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+@dataclass
+class Videos:
+    """What a run reads."""
+
+    index: Index
+    decoder: Decoder
+    loader: Loader
+    heldout: HeldOut | list[Any]
+
+    def words(self) -> str:
+        """For the first lines of a run."""
+        train = self.loader.clips
+        return (
+            f"{len(train.entries)} videos ({train.num_samples} clips an epoch), "
+            f"{len(self.index.good) - len(train.entries)} held out, {len(self.index.bad)} unreadable; "
+            f"decoder {self.decoder.name} {self.decoder.version}"
+        )
+
+
+def videos_of(config: Run, ranks: Ranks) -> Videos:
+    """Index, training loader and held-out batches."""
+    data, decoder = config.data, decoder_of(config.data)
+    index = index_of(data, decoder, ranks.rank)
+    train, held = index.split(data.heldout)
+    clips = VideoClips(train, index.root, recipe_of(data, train=True), decoder, config.seed)
+    loader = loader_of(config, clips, ranks)
+    if not held:
+        return Videos(index, decoder, loader, [])
+    fixed = VideoClips(held, index.root, recipe_of(data, train=False), decoder, config.seed, shuffle=False)
+    return Videos(index, decoder, loader, HeldOut(fixed, config.batch_size, data.heldout_clips))
+
+
+def loader_of(config: Run, clips: VideoClips, ranks: Ranks) -> Loader:
+    """An endless loader of this rank's share, from position 0."""
+    data = config.data
+    return Loader(clips, config.batch_size, ranks.rank, ranks.world, data.workers, data.timeout, data.max_bad)
+
+
+def encoder_of(component: Component) -> nn.Module:
+    """A registered backbone, a file's class, or the student of a run."""
+    return checkpoint.load_backbone(component.name, options=component.options or None)
+
+
+def provenance_of(component: Component) -> dict[str, Any]:
+    """What an export says about how to build this encoder again."""
+    path = checkpoint.locate(component.name)
+    if path is not None:
+        return checkpoint.read_record(path)["backbone"]
+    return registry.provenance("backbone", component.name, component.options)
+
+
+def check_component(kind: str, component: Component | Term) -> None:
+    """Refuse unknown names and options before any data is read."""
+    if kind == "backbone" and checkpoint.locate(component.name) is not None:
+        return
+    registry.check_options(kind, component.name, component.options)
+
+
+def objectives_of(terms: dict[str, Term], embed_dim: int, timeline: Timeline | None) -> dict[str, Any]:
+    """Every objective whose weight is not 0."""
+    return {
+        key: create_in_words(term, embed_dim, timeline) for key, term in terms.items() if term.weight
+    }
+
+
+def create_in_words(term: Term, embed_dim: int, timeline: Timeline | None) -> Any:
+    """One objective; what its constructor refuses becomes one line."""
+    try:
+        return registry.create("objective", term.name, embed_dim=embed_dim, timeline=timeline, **term.options)
+    except (ValueError, TypeError) as problem:
+        raise UserError(f"objective {term.name!r} with {term.options}: {problem}") from problem
+
+
+def set_checkpointing(parts: dict[str, nn.Module]) -> None:
+    """Activation checkpointing in every part; UserError for one that has none."""
+    for name, part in parts.items():
+        if not hasattr(part, "set_checkpointing"):
+            raise UserError(f"--checkpointing true: the {name} ({type(part).__name__}) has no set_checkpointing(on)")
+        part.set_checkpointing(True)
+
+
+def size_of(module: nn.Module) -> str:
+    """Parameters in millions."""
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters"

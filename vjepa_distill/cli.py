@@ -1,0 +1,132 @@
+"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | backbones | plugins | demo``.
+
+Parsing imports no torch, so that ``--help`` answers at once; the work is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+import vjepa_distill
+from vjepa_distill import commands
+from vjepa_distill.config import DistillConfig, JepaConfig
+from vjepa_distill.errors import UserError
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+FLAGS = {"resume": "Go on with the run in the folder --out.", "overwrite": "Empty the folder --out first."}
+TRAINING = {"distill": DistillConfig, "jepa-train": JepaConfig}
+
+
+class Parser(ArgumentParser):
+    """Refuses abbreviations, and raises instead of printing its usage: errors here are one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, "exit_on_error": False, **kwargs})
+
+
+def training_parser(schema: type, summary: str) -> Parser:
+    """Every field of a training configuration as an option, and YAML by --config."""
+    parser = Parser(description=summary)
+    parser.add_argument("--config", action="config", help="A YAML file of settings; the command line overrules it.")
+    parser.add_class_arguments(schema, None, skip={*FLAGS, "format"})
+    for name, words in FLAGS.items():
+        parser.add_argument(f"--{name}", action=ActionYesNo, default=False, help=words)
+    parser.add_argument("--format", type=int, default=1, help="Version of the settings' layout.")
+    return parser
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="vjepa-distill",
+        description="Give your video encoder a strong teacher's tokens, then teach it the future.",
+        version=vjepa_distill.__version__,
+    )
+    verbs = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
+    for name, schema in TRAINING.items():
+        summary = (schema.__doc__ or "").splitlines()[0]
+        verbs.add_subcommand(name, training_parser(schema, summary), help=summary)
+    for name, command in commands.COMMANDS.items():
+        sub = Parser(description=command.summary)
+        command.add_arguments(sub)
+        verbs.add_subcommand(name, sub, help=command.summary)
+    return parser
+
+
+def configured(schema: type, parser: Parser, chosen: Namespace) -> Any:
+    """The typed configuration; its own ``__post_init__`` runs here, for jsonargparse builds only the nested ones."""
+    built = parser.instantiate(chosen)
+    return schema(**{f.name: built[f.name] for f in fields(schema)})
+
+
+def with_run_config(arguments: Sequence[str]) -> list[str]:
+    """``--resume --out RUN`` alone goes on with the settings that the run was started with."""
+    given = list(arguments)
+    if not given or given[0] not in TRAINING or "--resume" not in given or _value(given, "--config"):
+        return given
+    stored = Path(_value(given, "--out") or ".") / "config.yaml"
+    return [given[0], "--config", str(stored), *given[1:]] if stored.exists() else given
+
+
+def _value(arguments: Sequence[str], option: str) -> str | None:
+    """What stands behind an option, as ``--option VALUE`` or ``--option=VALUE``."""
+    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if here == option:
+            return following
+        if here.startswith(f"{option}="):
+            return here.partition("=")[2]
+    return None
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse and do it; returns the exit code."""
+    parser = build_parser()
+    chosen = parser.parse_args(with_run_config(arguments))
+    name = chosen.command
+    if name in TRAINING:
+        verb = parser._subcommands_action.choices[name]  # noqa: SLF001  (no public way to the subparser)
+        return commands.train(name, configured(TRAINING[name], verb, chosen[name]))
+    return commands.COMMANDS[name].run(chosen[name])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Bad input: one line and exit code 2."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        sys.exit(run(given))
+    except (UserError, ArgumentError) as problem:
+        print(f"vjepa-distill: error: {in_one_line(problem, given)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def in_one_line(problem: Exception, given: Sequence[str]) -> str:
+    """The message on one line, with the nearest options where one is unknown."""
+    words = " ".join(str(getattr(problem, "message", problem)).split())
+    if "unrecognized arguments" in words or "not accepted" in words or "does not exist" in words:
+        unknown = [word.partition("=")[0] for word in given if word.startswith("--")]
+        near = [match for word in unknown if word not in _options(given) for match in close(word, _options(given))]
+        words += f". Did you mean {' or '.join(near)}?" if near else ". See --help"
+    return words
+
+
+def close(word: str, options: Sequence[str]) -> list[str]:
+    return get_close_matches(word, options, n=2, cutoff=0.6)
+
+
+def _options(given: Sequence[str]) -> list[str]:
+    """Every option of the command that was typed."""
+    verbs = build_parser()._subcommands_action.choices  # noqa: SLF001
+    verb = verbs.get(given[0]) if given else None
+    return [option for action in (verb._actions if verb else ()) for option in action.option_strings]  # noqa: SLF001
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The run folder: refused when it holds something, what a run writes there, and how a run is gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vjepa_distill.config import Run
+from vjepa_distill.errors import UserError
+from vjepa_distill.files import write_atomic
+
+CONFIG = "config.yaml"
+# What may differ between a run and its continuation without changing what is computed.
+FREE = {"out", "resume", "overwrite", "log_every", "eval_every", "save_every", "keep", "threads", "device"}
+FREE_DATA = {"workers", "timeout", "index", "max_bad", "root"}
+
+
+def claim(config: Run) -> None:
+    """Take the run folder. UserError when it is not empty and neither --resume nor --overwrite was typed."""
+    run = Path(config.out)
+    if config.resume:
+        _check_same(config, run)
+    elif config.overwrite and run.exists():
+        _empty(run)
+    elif run.exists() and any(run.iterdir()):
+        raise UserError(f"{run} is not empty: type --resume to go on with it, --overwrite to empty it, or another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+    write_atomic(run / CONFIG, lambda file: file.write(text.encode()))
+
+
+def _empty(run: Path) -> None:
+    """Remove a former run; a folder that is not one is left alone."""
+    if any(run.iterdir()) and not (run / CONFIG).exists():
+        raise UserError(f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; empty it yourself or use another --out")
+    shutil.rmtree(run)
+
+
+def plain(config: Run) -> dict[str, Any]:
+    """The resolved settings as YAML's own types, without what belongs to one invocation."""
+    return _listed({k: v for k, v in asdict(config).items() if k not in ("resume", "overwrite")})
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(inner) for key, inner in value.items()}
+    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _check_same(config: Run, run: Path) -> None:
+    """A continuation computes the same thing: settings that would change it are refused by name."""
+    if not (run / CONFIG).exists():
+        raise UserError(f"--resume: {run} holds no {CONFIG}; start the run without --resume")
+    before, now = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")), plain(config)
+    for settings in (before, now):
+        for name in FREE:
+            settings.pop(name, None)
+        for name in FREE_DATA:
+            settings["data"].pop(name, None)
+    changed = [f.name for f in fields(config) if before.get(f.name) != now.get(f.name)]
+    if changed:
+        told = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in changed)
+        raise UserError(f"--resume goes on with the same run, but {told}. Leave that out, or start anew with --out")
