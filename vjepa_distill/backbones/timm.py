@@ -97,6 +97,7 @@ def only_features(vit: nn.Module, model: str) -> None:
     vit.reset_classifier(0, "")
 
 
+@torch.enable_grad()
 def freeze_unreached(frames: Frames) -> None:
     """Parameters that no token depends on stop asking for a gradient: DDP would wait for it for ever."""
     named = [parameter for parameter in frames.parameters() if parameter.requires_grad]

@@ -1,0 +1,25 @@
+"""The contracts as checks, for plugins and for our own: a failure says what was expected, what came, what to do.
+
+In a plugin's tests::
+
+    from vjepa_distill.testing import check_backbone
+
+    def test_contract():
+        check_backbone(lambda: create("mine/small"))
+"""
+
+from vjepa_distill.testing.backbone import BACKBONE_CHECKS, check_backbone, report_backbone
+from vjepa_distill.testing.decoder import check_decoder
+from vjepa_distill.testing.errors import ContractError
+from vjepa_distill.testing.objective import check_objective
+from vjepa_distill.testing.tools import sample_clip
+
+__all__ = [
+    "BACKBONE_CHECKS",
+    "ContractError",
+    "check_backbone",
+    "check_decoder",
+    "check_objective",
+    "report_backbone",
+    "sample_clip",
+]
