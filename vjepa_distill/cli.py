@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 import vjepa_distill
 from vjepa_distill import commands
+from vjepa_distill.arguments import with_nested_options, with_run_config
 from vjepa_distill.config import DistillConfig, JepaConfig
 from vjepa_distill.errors import UserError
 
@@ -67,29 +67,12 @@ def configured(schema: type, parser: Parser, chosen: Namespace) -> Any:
     return schema(**{f.name: built[f.name] for f in fields(schema)})
 
 
-def with_run_config(arguments: Sequence[str]) -> list[str]:
-    """``--resume --out RUN`` alone goes on with the settings that the run was started with."""
-    given = list(arguments)
-    if not given or given[0] not in TRAINING or "--resume" not in given or _value(given, "--config"):
-        return given
-    stored = Path(_value(given, "--out") or ".") / "config.yaml"
-    return [given[0], "--config", str(stored), *given[1:]] if stored.exists() else given
-
-
-def _value(arguments: Sequence[str], option: str) -> str | None:
-    """What stands behind an option, as ``--option VALUE`` or ``--option=VALUE``."""
-    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
-        if here == option:
-            return following
-        if here.startswith(f"{option}="):
-            return here.partition("=")[2]
-    return None
-
-
 def run(arguments: Sequence[str]) -> int:
     """Parse and do it; returns the exit code."""
     parser = build_parser()
-    chosen = parser.parse_args(with_run_config(arguments))
+    if arguments and arguments[0] in TRAINING:
+        arguments = with_nested_options(with_run_config(arguments))
+    chosen = parser.parse_args(arguments)
     name = chosen.command
     if name in TRAINING:
         verb = parser._subcommands_action.choices[name]  # noqa: SLF001  (no public way to the subparser)

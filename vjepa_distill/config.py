@@ -7,7 +7,7 @@ EMA half-life) below 1 is a fraction of the run, from 1 on a number of steps.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.schedule import resolve
@@ -41,15 +41,15 @@ class Component:
 class Term:
     """One objective and how much it counts."""
 
-    weight: float = 1.0
-    """Its λ in the sum; 0 leaves it out."""
+    weight: float | None = None
+    """Its λ in the sum; 0 leaves it out; null: its default (now 1, soon 1, eventually 0.25, match 1, others 1)."""
     name: str = ""
     """Registered name; empty: the key it stands under."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of its factory."""
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, f"weight={self.weight}: an objective's weight is 0 or more")
+        require((self.weight or 0) >= 0, f"weight={self.weight}: an objective's weight is 0 or more")
 
 
 @dataclass
@@ -201,7 +201,8 @@ class Run:
     format: int = FORMAT
     """Version of this file's layout."""
 
-    TERMS = {}  # noqa: RUF012  (not a field: the default objectives of the stage)
+    WEIGHTS: ClassVar[dict[str, float]] = {}
+    """The stage's own objectives and their default weights."""
 
     def __post_init__(self) -> None:
         require(
@@ -219,9 +220,10 @@ class Run:
         )
         if not self.student.name and not getattr(self, "init", None):
             self.student.name = "vjepa/base"
-        self.objectives = {**{name: Term(*given) for name, given in self.TERMS.items()}, **self.objectives}
+        self.objectives = {**{name: Term() for name in self.WEIGHTS}, **self.objectives}
         for name, term in self.objectives.items():
             term.name = term.name or name
+            term.weight = self.WEIGHTS.get(name, 1.0) if term.weight is None else term.weight
         require(any(term.weight for term in self.objectives.values()), "every objective has weight 0: give one a weight")
 
 
@@ -238,7 +240,7 @@ class DistillConfig(Run):
     statistics_batches: int = 100
     """Batches the statistics are estimated on before the first step."""
 
-    TERMS = {"match": (1.0,)}  # noqa: RUF012
+    WEIGHTS: ClassVar[dict[str, float]] = {"match": 1.0}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -324,7 +326,7 @@ class JepaConfig(Run):
     """LayerNorm without affine over the teacher's tokens."""
     collapse: Collapse = field(default_factory=Collapse)
 
-    TERMS = {"now": (1.0,), "soon": (1.0,), "eventually": (0.25,)}  # noqa: RUF012
+    WEIGHTS: ClassVar[dict[str, float]] = {"now": 1.0, "soon": 1.0, "eventually": 0.25}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,0 +1,64 @@
+"""What is done to the words of the command line before they are parsed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NESTED = re.compile(r"--(teachers|objectives)\.([^.=]+)\.options\.([^.=]+)(?:=(.*))?", re.DOTALL)
+
+
+def value_of(arguments: Sequence[str], option: str) -> str | None:
+    """What stands behind an option, as ``--option VALUE`` or ``--option=VALUE``; None where it is not given."""
+    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if here == option:
+            return following
+        if here.startswith(f"{option}="):
+            return here.partition("=")[2]
+    return None
+
+
+def with_run_config(arguments: Sequence[str]) -> list[str]:
+    """``--resume --out RUN`` alone goes on with the settings that the run was started with."""
+    given = list(arguments)
+    if "--resume" not in given or value_of(given, "--config"):
+        return given
+    stored = Path(value_of(given, "--out") or ".") / "config.yaml"
+    return [given[0], "--config", str(stored), *given[1:]] if stored.exists() else given
+
+
+def with_nested_options(arguments: Sequence[str]) -> list[str]:
+    """``--teachers.main.options.weights PATH`` as ``--teachers.main.options {"weights": "PATH"}``.
+
+    jsonargparse takes dotted options of a component, but not of one in a mapping. Options that the --config file
+    gives for the same component are kept.
+    """
+    kept: list[str] = []
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    words = iter(arguments)
+    for word in words:
+        match = NESTED.fullmatch(word)
+        if match is None:
+            kept.append(word)
+            continue
+        group, key, option, value = match.groups()
+        value = next(words, "") if value is None else value
+        found.setdefault((group, key), {})[option] = yaml.safe_load(value)
+    settings = _settings(value_of(arguments, "--config")) if found else {}
+    for (group, key), options in found.items():
+        before = ((settings.get(group) or {}).get(key) or {}).get("options") or {}
+        kept += [f"--{group}.{key}.options", json.dumps({**before, **options})]
+    return kept
+
+
+def _settings(path: str | None) -> dict[str, Any]:
+    """The settings of a --config file; what is wrong with it is said when it is parsed."""
+    if path is None or not Path(path).is_file():
+        return {}
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return settings if isinstance(settings, dict) else {}
