@@ -34,7 +34,7 @@ class Quarantine:
         share = len(self) / max(1, videos)
         raise UserError(
             f"{len(self)} of {videos} videos ({share:.1%}) turned out bad, data.max_bad = {max_bad:.1%} "
-            f"allows fewer: {listed(self.reasons)}. Remove or mend them, or go on without them: --data.max_bad "
+            f"allows fewer: {listed(self.reasons)}. Remove or mend them, or go on without: --data.max_bad "
             f"{min(1.0, share * 1.5):.2g}"
         )
 

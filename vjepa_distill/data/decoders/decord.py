@@ -18,8 +18,8 @@ SAFE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 class Decord:
     """Linux on x86-64 and Windows only.
 
-    On stream-copied cuts (`ffmpeg -ss ... -c copy`) decord 0.6.0 hangs for ever or repeats frames: a scan with
-    PyAV finds the decodable frames, and a file where decord counts others is bad.
+    On stream-copied cuts (`ffmpeg -ss ... -c copy`) decord 0.6.0 hangs or repeats frames: a scan with
+    PyAV finds the decodable frames, and a file is bad where decord counts others.
     """
 
     name = "decord"

@@ -31,7 +31,7 @@ class PyAV:
             return _info(frames, stream, _seekable(container))
 
     def read(self, path: str, indices: Sequence[int], info: VideoInfo) -> np.ndarray:
-        """uint8 RGB [N, H, W, 3]. Seeks where the container allows it; reads from the start if that misses."""
+        """uint8 RGB [N, H, W, 3]. Seeks where the container allows it; if that misses, reads on from 0."""
         sheet = _Sheet(indices, info)
         with _opened(path) as (container, stream):
             if _seekable(container):
