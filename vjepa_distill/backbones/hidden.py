@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid, take
 
 
@@ -35,7 +36,7 @@ class Hidden(nn.Module):
     def set_checkpointing(self, on: bool = True) -> None:
         """Passed on to the module; ValueError when it cannot recompute its activations."""
         if not hasattr(self.module, "set_checkpointing"):
-            raise ValueError(f"{type(self.module).__name__} has no activation checkpointing; leave it off")
+            raise UserError(f"{type(self.module).__name__} has no activation checkpointing; leave it off")
         self.module.set_checkpointing(on)
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -60,7 +60,7 @@ class VideoViT(nn.Module):
         self.checkpointing = False
         # A Conv3d for the shape, the start and the name of its parameters; `embed` computes it as one matmul.
         self.patches = nn.Conv3d(3, width, tubelet, tubelet)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         mean, std = (torch.tensor(rgb).view(3, 1, 1, 1) for rgb in NORMALISE[normalise])

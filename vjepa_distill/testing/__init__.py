@@ -1,4 +1,4 @@
-"""The contracts as checks, for plugins and for our own: a failure says what was expected, what came, what to do.
+"""The contracts as checks, for plugins and our own: failures say what was expected, what came, what to do.
 
 In a plugin's tests::
 

@@ -50,7 +50,7 @@ def report_backbone(
     for name, check in checks.items():
         module.eval()
         try:
-            check(module, clip)
+            check(module, clip.clone())
             report.append((name, ""))
         except ContractError as error:
             report.append((name, str(error)))
