@@ -119,7 +119,9 @@ def test_a_position_gives_the_same_pixels_whatever_came_before(index):
 
 
 def test_a_long_video_gives_several_samples_by_fps(index):
-    recipe = Recipe(4, 48, 96, sampling="fps", fps=5, crop="center")  # clips of 0.8 s from videos of 2.0 to 2.6 s
+    recipe = Recipe(
+        4, 48, 96, sampling="fps", fps=5, crop="center"
+    )  # clips of 0.8 s from videos of 2.0 to 2.6 s
     clips = make(index, recipe, shuffle=False)
     per_video = [int((20 + v) / 10 / 0.8 + 1e-6) for v in range(VIDEOS)]
     assert clips.num_samples == sum(per_video)
@@ -142,7 +144,9 @@ def test_a_bad_file_is_replaced_by_the_next_of_its_permutation(index):
             while path in ("videos/2.mp4", "videos/5.mp4"):
                 k = (k + 1) % VIDEOS
                 path = order[k]
-            assert clips[epoch * VIDEOS + order.index(path)]["path"] == whole[epoch * VIDEOS + k]["path"] == path
+            assert (
+                clips[epoch * VIDEOS + order.index(path)]["path"] == whole[epoch * VIDEOS + k]["path"] == path
+            )
     for position in range(VIDEOS):
         path = f"videos/{permutation(3, 0, VIDEOS)[position]}.mp4"
         if path in ("videos/2.mp4", "videos/5.mp4"):
@@ -184,7 +188,9 @@ def test_resize_is_the_float_reference_within_rounding():
 def test_rotated_pictures_are_taken():
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
     turned = np.rot90(frames, 1, axes=(1, 2))
-    assert torch.equal(to_clip(turned, Box(0, 0, 60, 40), 60, 40, False), torch.from_numpy(turned.copy()).permute(3, 0, 1, 2))
+    assert torch.equal(
+        to_clip(turned, Box(0, 0, 60, 40), 60, 40, False), torch.from_numpy(turned.copy()).permute(3, 0, 1, 2)
+    )
 
 
 def test_random_boxes_lie_inside_and_keep_to_scale_and_aspect():
@@ -200,7 +206,9 @@ def test_random_boxes_lie_inside_and_keep_to_scale_and_aspect():
     assert max(areas) < 0.91
 
 
-@pytest.mark.parametrize(("size", "aspect"), [((180, 320), 1.0), ((320, 180), 1.0), ((100, 100), 2.0), ((7, 7), 1.0)])
+@pytest.mark.parametrize(
+    ("size", "aspect"), [((180, 320), 1.0), ((320, 180), 1.0), ((100, 100), 2.0), ((7, 7), 1.0)]
+)
 def test_the_centre_box_is_the_largest_and_central(size, aspect):
     top, left, h, w = centre_box(*size, aspect)
     assert h == size[0] or w == size[1]

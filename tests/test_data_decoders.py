@@ -72,7 +72,9 @@ OPEN_GOP = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-go
 PYRAMID = {"x264-params": "keyint=250:bframes=8:b-pyramid=normal:b-adapt=0"}
 
 
-@pytest.mark.parametrize("options", [LONG_GOP, SHORT_GOP, OPEN_GOP, PYRAMID], ids=["long", "short", "open", "pyramid"])
+@pytest.mark.parametrize(
+    "options", [LONG_GOP, SHORT_GOP, OPEN_GOP, PYRAMID], ids=["long", "short", "open", "pyramid"]
+)
 def test_h264_is_exact(tmp_path, options):
     info = assert_exact(encode(tmp_path / "a.mp4", range(100), **options), range(100))
     assert info.fps == pytest.approx(30)
@@ -80,7 +82,8 @@ def test_h264_is_exact(tmp_path, options):
 
 
 @pytest.mark.parametrize(
-    ("codec", "name"), [("libx265", "a.mp4"), ("libvpx-vp9", "a.webm"), ("libsvtav1", "a.mkv"), ("libx264", "a.mkv")]
+    ("codec", "name"),
+    [("libx265", "a.mp4"), ("libvpx-vp9", "a.webm"), ("libsvtav1", "a.mkv"), ("libx264", "a.mkv")],
 )
 def test_other_codecs_and_boxes_are_exact(tmp_path, codec, name):
     assert_exact(encode(tmp_path / name, range(60), codec), range(60))
@@ -93,7 +96,9 @@ def test_boxes_that_lie_about_time_are_counted(tmp_path, name):
 
 def test_variable_rate_keeps_the_times(tmp_path):
     pts = np.cumsum([0] + [20, 60, 20, 20, 140] * 12)
-    info = assert_exact(encode(tmp_path / "a.mp4", range(len(pts)), pts=pts.tolist(), **SHORT_GOP), range(len(pts)))
+    info = assert_exact(
+        encode(tmp_path / "a.mp4", range(len(pts)), pts=pts.tolist(), **SHORT_GOP), range(len(pts))
+    )
     assert np.allclose(np.array(info.times) - info.times[0], pts / 600, atol=1e-4)
 
 
@@ -107,7 +112,9 @@ def test_stream_copied_cuts_are_exact(tmp_path, first, options):
 @pytest.mark.parametrize("degrees", [90, 180, -90])
 def test_rotation_is_applied(tmp_path, degrees):
     path = encode(tmp_path / "a.mp4", range(4), rotation=degrees)
-    with av.open(path) as container:  # a reference without our arithmetic: FFmpeg's tag says how far to turn left
+    with av.open(
+        path
+    ) as container:  # a reference without our arithmetic: FFmpeg's tag says how far to turn left
         turns = next(container.decode(video=0)).rotation // 90
     info = PyAV().scan(path)
     shown = PyAV().read(path, [2], info)
@@ -136,7 +143,9 @@ def test_seeks_instead_of_decoding_everything(tmp_path, monkeypatch):
     info = PyAV().scan(path)
     seen = []
     put = pyav._Packets.until
-    monkeypatch.setattr(pyav._Packets, "until", lambda self, t: (seen.append(f.pts) or f for f in put(self, t)))
+    monkeypatch.setattr(
+        pyav._Packets, "until", lambda self, t: (seen.append(f.pts) or f for f in put(self, t))
+    )
     monkeypatch.setattr(pyav, "_read_by_count", lambda *_: pytest.fail("a clean mp4 was read from its start"))
     assert read_numbers(PyAV().read(path, [95, 52], info)) == [95, 52]
     assert len(seen) < 20

@@ -43,7 +43,9 @@ def outcomes(pool, tasks):
 def test_losses_are_named_and_the_rest_is_done(pool):
     tasks = ["a", "hang", "b", "die", "c", "leave", *"defgh"]
     done = outcomes(pool, tasks)
-    assert {key: outcome.value for key, outcome in done.items() if not outcome.lost} == {k: k * 2 for k in "abcdefgh"}
+    assert {key: outcome.value for key, outcome in done.items() if not outcome.lost} == {
+        k: k * 2 for k in "abcdefgh"
+    }
     assert "no answer within 0.8 s" in done["hang"].lost
     assert "SIGKILL" in done["die"].lost
     assert "code 3" in done["leave"].lost
