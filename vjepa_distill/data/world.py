@@ -71,7 +71,7 @@ def write_world(
 def tell(draw: np.random.Generator, frames: int, size: int) -> Story:
     """Draw a story: any shape, start and direction; so fast that it meets the wall in the second half."""
     radius = size * draw.uniform(0.11, 0.15)
-    x, y = draw.uniform(0.3 * size, 0.7 * size, 2)
+    x, y = draw.uniform(0.22 * size, 0.78 * size, 2)
     angle = draw.uniform(0, 2 * math.pi)
     dx, dy = math.cos(angle), math.sin(angle)
     reach = {
