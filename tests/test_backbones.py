@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vjepa_distill.backbones import conv, vjepa
 from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden, blank
-from vjepa_distill.backbones.timm import create
+from vjepa_distill.backbones.timm import create, freeze_unreached
 from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid, take
 from vjepa_distill.transformer import sincos3d
@@ -60,11 +60,6 @@ def test_without_blocks_keeping_is_selecting(position: str) -> None:
 
 class TellsAngles(nn.Module):
     """Instead of a block: adds the angles it is given to the tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.Module()
-        self.attention.heads = 3
 
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
         return x + F.pad(angles, (0, x.shape[-1] - angles.shape[-1]))
@@ -303,6 +298,14 @@ def test_building_draws_nothing_and_probes_nothing_that_stays() -> None:
     assert all(p.grad is None and p.requires_grad for p in backbone.parameters())
     with torch.inference_mode(False), torch.no_grad():
         assert all(p.requires_grad for p in create(VIT, timm={"depth": 1}).parameters())
+
+
+def test_parameters_that_no_token_depends_on_are_frozen() -> None:
+    frames = create(VIT, timm={"depth": 1})
+    frames.vit.unused = nn.Linear(2, 2)
+    freeze_unreached(frames.eval())
+    frozen = [name for name, p in frames.named_parameters() if not p.requires_grad]
+    assert frozen == ["vit.unused.weight", "vit.unused.bias"]
 
 
 def test_weights_are_loaded_strictly_classifier_included(tmp_path: Path) -> None:

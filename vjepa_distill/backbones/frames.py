@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,11 @@ class Frames(nn.Module):
     Frames never see each other. A tubelet of which nothing is kept is not encoded at all.
     """
 
-    def __init__(self, vit: nn.Module, tubelet: int, time: str) -> None:
+    vit: Any
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, vit: Any, tubelet: int, time: str) -> None:
         super().__init__()
         self.vit = vit
         self.tubelet = tubelet

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,8 @@ class Hidden(nn.Module):
         module: the encoder; called with the clip alone.
         fill: RGB value in [0, 1] that stands for "hidden"; grey surprises pretrained weights least.
     """
+
+    module: Any
 
     def __init__(self, module: nn.Module, fill: float = 0.5) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ def create(
     return encoder.train()
 
 
-def build(model: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def build(model: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """timm.create_model with any-size input where the model has it; failures in one line."""
     if not library.is_model(model):
         near = get_close_matches(model, library.list_models(), n=3, cutoff=0.5)
@@ -82,7 +82,7 @@ def load_strictly(vit: nn.Module, path: str, model: str) -> None:
         raise UserError(f"{path} does not hold the weights of timm's {model}: {reason}") from error
 
 
-def only_features(vit: nn.Module, model: str) -> None:
+def only_features(vit: Any, model: str) -> None:
     """Drop what `forward_features` does not use, keeping the final norm even where it sits in the head.
 
     Models that pool by averaging norm the pooled token (`fc_norm`) and leave their patch tokens raw; here the

@@ -36,6 +36,9 @@ class VideoViT(nn.Module):
         normalise: the RGB statistics of the input: "imagenet", "half" (0.5, 0.5) or "none".
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self,
         depth: int = 12,
@@ -57,6 +60,7 @@ class VideoViT(nn.Module):
         self.embed_dim = width
         self.tubelet = tubelet
         self.position = position
+        self.head_dim = width // heads
         self.checkpointing = False
         # A Conv3d for the shape, the start and the name of its parameters; `embed` computes it as one matmul.
         self.patches = nn.Conv3d(3, width, tubelet, tubelet)
@@ -100,10 +104,9 @@ class VideoViT(nn.Module):
     def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Tokens with their positions added, or the angles [B or 1, K or L, d/2] of every block."""
         if self.position == "sincos":
-            table = sincos3d(grid, self.embed_dim, x.device).to(x.dtype)
+            table = sincos3d(grid, self.embed_dim, x.device, x.dtype)
         else:
-            heads = self.blocks[0].attention.heads
-            table = rotary_angles(coordinates(grid, x.device), self.embed_dim // heads)
+            table = rotary_angles(coordinates(grid, x.device), self.head_dim)
         table = table[None] if keep is None else table[keep]
         return (x + table, None) if self.position == "sincos" else (x, table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def build(factory: Factory, seed: int) -> nn.Module:
         return factory()
 
 
-def cells_of(backbone: nn.Module, clip: Tensor) -> Grid:
+def cells_of(backbone: Any, clip: Tensor) -> Grid:
     return Grid(*backbone.grid(*clip.shape[2:]))
 
 

@@ -1,4 +1,4 @@
-"""A video transformer whose linear maps are all quaternion-valued: a token is a bundle of D / 4 quaternions."""
+"""A video transformer with quaternion-valued linear maps: a token is a bundle of D / 4 quaternions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vjepa_distill_ruffle.quaternion import QuaternionLinear
 
 
 class Attention(nn.Module):
-    """Self-attention. The score of two bundles is the real part of q ⊗ conj(k), which is their dot product."""
+    """Self-attention. The score of two bundles is the real part of q ⊗ conj(k), i.e. their dot product."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Ruffle(nn.Module):
 
 
 def tubelets(clip: Tensor, cell: tuple[int, int, int]) -> Tensor:
-    """[B, 3, T, H, W] -> [B, L, 3 * pixels of a cell], each pixel's colours side by side: a pure quaternion."""
+    """[B, 3, T, H, W] -> [B, L, 3 * pixels of a cell], a pixel's colours side by side: a pure quaternion."""
     cut = clip.unflatten(4, (-1, cell[2])).unflatten(3, (-1, cell[1])).unflatten(2, (-1, cell[0]))
     return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4).flatten(1, 3)
 
@@ -111,7 +111,7 @@ def tubelets(clip: Tensor, cell: tuple[int, int, int]) -> Tensor:
 def positions(grid: Grid, width: int, device: torch.device) -> Tensor:
     """Fixed positions [L, width]: time, row and column turn the i, j and k of each quaternion.
 
-    Every pair of quaternions has a pace; even ones hold sines, odd ones cosines (Vaswani et al. 2017), real parts 0.
+    Each pair of quaternions has its pace; even ones hold sines, odd ones cosines (Vaswani et al. 2017).
     """
     axes = [torch.arange(count, device=device, dtype=torch.float32) for count in grid]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)  # [L, 3]
