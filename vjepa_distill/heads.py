@@ -54,7 +54,7 @@ class Predictor(nn.Module):
 
     def forward(self, context: Tensor, keep: Tensor, query: Tensor, grid: Grid) -> Tensor:
         """context [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, D]."""
-        places = sincos3d(grid, self.position_dim, context.device).expand(len(context), -1, -1)
+        places = sincos3d(grid, self.position_dim, context.device, self.mask_token.dtype).expand(len(context), -1, -1)
         seen = self.embed(context)
         if self.context_positions:
             seen = seen + self.embed_position(take(places, keep))

@@ -20,16 +20,23 @@ def axis_widths(dim: int) -> tuple[int, int, int]:
 
 
 def sincos(position: Tensor, dim: int) -> Tensor:
-    """[...] positions to [..., dim]: [sin | cos] of p / 10000^(i / (dim/2)), in fp32 (Vaswani et al. 2017)."""
+    """[...] positions to [..., dim]: [sin | cos] of p / 10000^(i / (dim/2)), in fp64 (Vaswani et al. 2017)."""
     rate = BASE ** (-torch.arange(dim // 2, device=position.device, dtype=torch.float64) / (dim / 2))
     angle = position.double().unsqueeze(-1) * rate
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
-def sincos3d(grid: Grid, dim: int, device: torch.device | None = None) -> Tensor:
+def sincos3d(
+    grid: Grid, dim: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Fixed positions of every token of a grid: [L, dim], the parts in the order [t | h | w]."""
-    places = coordinates(grid, device).unbind(-1)
-    return torch.cat([sincos(p, d) for p, d in zip(places, axis_widths(dim), strict=True)], dim=-1)
+    parts = []
+    for axis, (size, width) in enumerate(zip(grid, axis_widths(dim), strict=True)):
+        # one table an axis, then spread: t + h + w rows of sines and not t·h·w
+        table = sincos(torch.arange(size, device=device), width).to(dtype)
+        shape = [size if i == axis else 1 for i in range(3)]
+        parts.append(table.view(*shape, width).expand(*grid, width))
+    return torch.cat(parts, dim=-1).flatten(0, 2)
 
 
 def rotary_angles(position: Tensor, head_dim: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa_distill.distributed import gather, gather_with_grad, own_rows
+from vjepa_distill.errors import UserError
 from vjepa_distill.heads import OutcomeHead
 from vjepa_distill.masks import Blocks, Layout, Span
 from vjepa_distill.objectives.distances import l1
@@ -117,6 +118,11 @@ class Eventually(nn.Module):
         targets, videos = gather(target), gather(latents.video)
         if self.training:
             self._fresh.append((targets, videos))
+        if self.training and len(targets) == 1 and len(self.queue) == 0:
+            raise UserError(
+                "EVENTUALLY has one clip a step and no queue: its loss is 0 and teaches nothing. Type "
+                "--objectives.eventually.options.queue 256, a larger --batch_size, or --objectives.eventually.weight 0"
+            )
         filled = self.queue_video >= 0
         candidates = torch.cat([targets, self.queue[filled].to(targets.dtype)])
         loss = self._contrast(z, candidates, latents.video, torch.cat([videos, self.queue_video[filled]]), latents)
