@@ -14,6 +14,7 @@ import pytest
 
 from vjepa_distill import registry
 from vjepa_distill.errors import UserError
+from vjepa_distill.offers import Offer, check_form
 
 HEAD = "from vjepa_distill import hookimpl\n"
 
@@ -358,6 +359,10 @@ def test_a_checkpoint_says_what_to_install(site: Path) -> None:
     contested, _ = ask(ask_missing, site, "quat,copy")
     assert "installed as 1.2, but" in contested
     assert "vjepa-distill-copy" in contested
+    other = {**record, "distribution": "vjepa-distill-other"}
+    words, _ = ask(f"registry.missing({other!r})", site, "vjepa-distill-quat")
+    assert "vjepa-distill-other 1.2" in words
+    assert "pip install 'vjepa-distill-other==1.2'" in words
     older = {**record, "name": "quat/old", "version": "0.9"}
     assert "==0.9'" in ask(f"registry.missing({older!r})", site, "vjepa-distill-quat")[0]
 
@@ -436,6 +441,22 @@ def test_a_family_binds_its_model_and_takes_no_second_one(site: Path) -> None:
 def test_options_that_a_file_cannot_hold_are_refused() -> None:
     with pytest.raises(UserError, match="plain values"):
         registry.provenance("backbone", "vjepa/tiny", {"depth": object()})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "target", "words"),
+    [
+        ("backbone", "two words/x", "m:f", "expected family/model"),
+        ("backbone", "a/b/c", "m:f", "expected family/model"),
+        ("backbone", "*/x", "m:f", "expected family/model"),
+        ("objective", "file.py:Now", "m:f", "expected family/model"),
+        ("objective", "now", "module.without.attribute", "'package.module:attribute'"),
+        ("decoder", "pyav", None, "expected a callable"),
+    ],
+)
+def test_a_name_or_target_that_cannot_work_is_refused(kind: str, name: str, target: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_form(Offer(kind, name, target, "", "some-package", "1.0", "some", 1))
 
 
 def test_an_unknown_kind_is_refused() -> None:
