@@ -1,0 +1,1 @@
+"""What an encoder knows: frozen features of videos, and probes of them."""

@@ -1,0 +1,112 @@
+"""How much of a labels column can be read from frozen features, beside what can be had for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vjepa_distill.errors import UserError
+from vjepa_distill.evaluate.scores import knn_accuracy, knn_r2, linear_accuracy, majority_share, ridge_r2
+from vjepa_distill.evaluate.table import Features, Row, groups_of, read_features, read_labels
+
+PROBES: dict[str, dict[str, Callable[..., float]]] = {
+    "text": {"k-NN": knn_accuracy, "linear": linear_accuracy},
+    "number": {"k-NN R²": knn_r2, "ridge R²": ridge_r2},
+}
+
+
+def probe(
+    features: Path | str,
+    labels: Path | str,
+    column: str,
+    exclude: Sequence[str] = (),
+    floor: Path | str | None = None,
+    kind: Literal["auto", "text", "number"] = "auto",
+    k: int = 5,
+) -> dict[str, Any]:
+    """Scores of features [N, D] against a column of a CSV file, each beside its floor.
+
+    Text: accuracy of k-NN and of a linear probe; their floor is the share of the commonest label. Numbers: R²
+    of ridge and k-NN; their floor, 0, is the mean. `exclude`: rows that share all these columns with the one
+    asked about are no neighbours of it (k-NN) and in no training fold for it (linear, ridge); without, only
+    rows of the same file. `floor`: features of the same encoder with random weights, scored on the same rows.
+
+    Returns {"column", "kind", "rows", "skipped", "classes", "scores": {probe: {"score", "floor", "random"}}}.
+    UserError where files, columns or names do not go together, or where nothing is left to compare.
+    """
+    sets = {name: read_features(path) for name, path in (("score", features), ("random", floor)) if path}
+    table = read_labels(labels, [column, *exclude])
+    rows = _common(sets, table, column, labels)
+    values = [table[file][column] for file, _ in rows]
+    numbers = _numbers(values, kind, column)
+    answers = np.array(values) if numbers is None else numbers
+    groups = groups_of([file for file, _ in rows], table, exclude)
+    _refuse_trivial(answers, groups, column, exclude)
+    found = "text" if numbers is None else "number"
+    scores = {name: {"floor": majority_share(answers) if found == "text" else 0.0} for name in PROBES[found]}
+    for which, one_set in sets.items():
+        for name, score in PROBES[found].items():
+            scores[name][which] = score(one_set.of(rows), answers, groups, k)
+    return {
+        "column": column,
+        "kind": found,
+        "exclude": list(exclude),
+        "rows": len(rows),
+        "skipped": len(sets["score"].index) - len(rows),
+        "classes": len(np.unique(answers)),
+        "scores": scores,
+    }
+
+
+def _common(sets: dict[str, Features], table: dict[str, dict], column: str, labels: Path | str) -> list[Row]:
+    """The rows that have a label and are in every feature set, in order."""
+    labelled = [row for row in sets["score"].index if table.get(row[0], {}).get(column)]
+    rows = [row for row in labelled if all(row in other.index for other in sets.values())]
+    if not rows:
+        given, known = next(iter(sets["score"].index))[0], next(iter(table), "none")
+        raise UserError(
+            f"no file of the features has a {column} in {labels}: features name {given}, labels {known}. "
+            "Encode with --data.root at the folder that the labels' names start from"
+        )
+    return rows
+
+
+def _refuse_trivial(answers: np.ndarray, groups: np.ndarray, column: str, exclude: Sequence[str]) -> None:
+    if len(np.unique(answers)) < 2:
+        raise UserError(f"all {len(answers)} rows have {column} {answers[0]}: there is nothing to tell apart")
+    if len(np.unique(groups)) < 2:
+        shared = " and ".join(exclude) or "file"
+        raise UserError(f"all {len(answers)} rows share one {shared}: without its like no row can be judged")
+
+
+def _numbers(values: list[str], kind: str, column: str) -> np.ndarray | None:
+    """The column as numbers, None if it is text; "auto" takes it as numbers when every value is one."""
+    if kind == "text":
+        return None
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError as problem:
+        if kind == "auto":
+            return None
+        raise UserError(f"{column} is no column of numbers ({problem}): type --kind text") from problem
+    return numbers if np.isfinite(numbers).all() or kind == "number" else None
+
+
+def render(result: dict[str, Any]) -> Any:
+    """For rich's print: what was asked, then probe, score, floor, and random weights if they were given."""
+    from rich.console import Group
+    from rich.table import Table
+
+    excluded = f", same {' and '.join(result['exclude'])} left out" if result["exclude"] else ""
+    skipped = f", {result['skipped']} skipped" if result["skipped"] else ""
+    random = any("random" in row for row in result["scores"].values())
+    table = Table()
+    for heading in ["probe", "score", "floor", *(["random weights"] if random else [])]:
+        table.add_column(heading, justify="left" if heading == "probe" else "right")
+    for name, row in result["scores"].items():
+        cells = [row["score"], row["floor"], *([row["random"]] if random else [])]
+        table.add_row(name, *(f"{value:.3f}" for value in cells))
+    return Group(f"{result['column']}: {result['rows']} rows{skipped}{excluded}", table)

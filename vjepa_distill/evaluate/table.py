@@ -1,0 +1,90 @@
+"""Features and labels as they lie on disk: rows with file names, and a CSV with a column "file"."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+
+from vjepa_distill.errors import UserError
+
+FORMAT = 1
+
+
+Row = tuple[str, int]
+"""A file, and which of its rows: a long video sampled by fps has several."""
+
+
+@dataclass
+class Features:
+    """Vectors [N, D], and where the one of each row is."""
+
+    vectors: np.ndarray
+    index: dict[Row, int]
+
+    def of(self, rows: Sequence[Row]) -> np.ndarray:
+        """The vectors of these rows, [len(rows), D]."""
+        return self.vectors[[self.index[row] for row in rows]]
+
+
+def read_features(path: Path | str) -> Features:
+    """What encode wrote; tokens [N, L, D] are averaged. UserError for anything else, or a newer format."""
+    path = Path(path)
+    try:
+        vectors = safetensors.torch.load_file(path)["features"].float()
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise UserError(f"{problem.filename or path} is missing: vjepa-distill encode writes it") from problem
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as problem:
+        raise UserError(f"{path} holds no features of vjepa-distill encode: {problem}") from problem
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{path} has format {record.get('format')}, this version reads {FORMAT}: "
+            "pip install --upgrade vjepa-distill"
+        )
+    if len(record["files"]) != len(vectors):
+        raise UserError(f"{path} has {len(vectors)} rows and {len(record['files'])} names: encode it again")
+    seen: Counter[str] = Counter()
+    index = {}
+    for number, file in enumerate(record["files"]):
+        index[file, seen[file]] = number
+        seen[file] += 1
+    return Features((vectors.mean(dim=1) if vectors.ndim == 3 else vectors).numpy(), index)
+
+
+def read_labels(path: Path | str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """file name -> row of a CSV with the columns "file" and `columns`; UserError with near names if not."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            table = {(row.get("file") or "").replace("\\", "/"): row for row in reader}
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UserError(f"the labels {path} cannot be read: {problem}") from problem
+    known = list(reader.fieldnames or [])
+    for column in ["file", *columns]:
+        if column not in known:
+            close = get_close_matches(column, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"{path} has no column {column!r}; it has {', '.join(known)}.{hint}")
+    return table
+
+
+def groups_of(files: Sequence[str], table: dict[str, dict], columns: Sequence[str]) -> np.ndarray:
+    """A number for each row [N]: the same where all these columns are, or without columns where the file is.
+
+    A row with a gap in one of the columns is known to share them with nobody but itself.
+    """
+    keys = []
+    for file in files:
+        values = tuple(table[file][column] or "" for column in columns)
+        keys.append(values if values and all(values) else (file,))
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys])
