@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -190,6 +190,16 @@ def load_head(source: Path | str) -> Projector:
         )
     path = student.with_name("head.safetensors")
     return _fill(Projector(**read_record(path)["head"]), path)
+
+
+def load_encoder(
+    source: Path | str, space: Literal["backbone", "teacher"] = "backbone", **how: Any
+) -> nn.Module:
+    """What encode runs: load_backbone(source, **how), for the teacher's space with the head upon it."""
+    if space == "backbone":
+        return load_backbone(source, **how)
+    head = load_head(source)  # first: it refuses in a moment what would take a while to load
+    return nn.Sequential(load_backbone(source, **how), head)
 
 
 def fingerprint(module: nn.Module) -> str:
