@@ -1,4 +1,4 @@
-"""A position decides everything about a clip; bad files are replaced by rule; frames are those that were asked for."""
+"""A position decides everything about a clip; bad files are replaced by rule; frames are those asked for."""
 
 import math
 
@@ -163,7 +163,9 @@ def test_a_file_in_quarantine_is_not_opened_again(index):
 
 
 def test_when_nothing_can_be_read_it_says_why(index):
-    with pytest.raises(UserError, match="not one of 7 videos can be read: videos/0.mp4 .refused by the test"):
+    with pytest.raises(
+        UserError, match=r"not one of 7 videos can be read: videos/0.mp4 .refused by the test"
+    ):
         make(index, decoder=Refusing(".mp4"))[0]
 
 

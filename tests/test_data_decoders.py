@@ -1,13 +1,14 @@
-"""A decoder returns exactly the frames asked for, or says why not: on clean files, cuts, odd clocks and odd boxes."""
+"""A decoder returns exactly the frames asked for, or says why not: clean files, cuts, odd clocks and boxes."""
 
-import os
 from fractions import Fraction
+from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from vjepa_distill.data.decoders import pyav
+from vjepa_distill.data.decoders import frames, pyav
 from vjepa_distill.data.decoders.decord import Decord
 from vjepa_distill.data.decoders.pyav import PyAV
 from vjepa_distill.data.decoders.torchcodec import TorchCodec
@@ -40,7 +41,7 @@ def encode(path, numbers, codec="libx264", pts=None, rotation=None, **options):
 
 
 def copy_from(source, target, first):
-    """What `ffmpeg -ss ... -c copy` makes: packets from the keyframe before `first`, an edit list that hides the lead."""
+    """What `ffmpeg -ss ... -c copy` makes: packets from the keyframe on, and an edit list hiding some."""
     with av.open(source) as a, av.open(str(target), "w") as b:
         old = a.streams.video[0]
         new = b.add_stream_from_template(old)
@@ -103,7 +104,9 @@ def test_variable_rate_keeps_the_times(tmp_path):
 
 
 @pytest.mark.parametrize("first", [0, 3, 47, 79, 95])
-@pytest.mark.parametrize("options", [LONG_GOP, SHORT_GOP, PYRAMID], ids=["long", "short", "pyramid"])
+@pytest.mark.parametrize(
+    "options", [LONG_GOP, SHORT_GOP, OPEN_GOP, PYRAMID], ids=["long", "short", "open", "pyramid"]
+)
 def test_stream_copied_cuts_are_exact(tmp_path, first, options):
     whole = encode(tmp_path / "whole.mp4", range(100), **options)
     assert_exact(copy_from(whole, tmp_path / "cut.mp4", first), range(first, 100))
@@ -142,11 +145,11 @@ def test_seeks_instead_of_decoding_everything(tmp_path, monkeypatch):
     path = encode(tmp_path / "a.mp4", range(100), **SHORT_GOP)
     info = PyAV().scan(path)
     seen = []
-    put = pyav._Packets.until
+    put = frames.Packets.until
     monkeypatch.setattr(
-        pyav._Packets, "until", lambda self, t: (seen.append(f.pts) or f for f in put(self, t))
+        frames.Packets, "until", lambda self, t: (seen.append(f.pts) or f for f in put(self, t))
     )
-    monkeypatch.setattr(pyav, "_read_by_count", lambda *_: pytest.fail("a clean mp4 was read from its start"))
+    monkeypatch.setattr(pyav, "read_by_count", lambda *_: pytest.fail("a clean mp4 was read from its start"))
     assert read_numbers(PyAV().read(path, [95, 52], info)) == [95, 52]
     assert len(seen) < 20
 
@@ -159,17 +162,39 @@ def test_a_seek_that_misses_falls_back_to_counting(tmp_path, monkeypatch):
         self.container.seek(target + 10**5, stream=self.stream)
         self.source = iter(self.container.demux(self.stream))
 
-    monkeypatch.setattr(pyav._Packets, "_jump", land_late)
+    monkeypatch.setattr(frames.Packets, "_jump", land_late)
     assert read_numbers(PyAV().read(path, SPARSE, info)) == SPARSE
+
+
+@pytest.mark.parametrize(
+    "options", [LONG_GOP, SHORT_GOP, OPEN_GOP, PYRAMID], ids=["long", "short", "open", "pyramid"]
+)
+@pytest.mark.parametrize("first", [0, 47])
+def test_a_long_file_is_scanned_at_its_ends_with_the_same_result(tmp_path, monkeypatch, options, first):
+    path = copy_from(encode(tmp_path / "whole.mp4", range(300), **options), tmp_path / "cut.mp4", first)
+    whole = PyAV().scan(path)
+    monkeypatch.setattr(pyav, "EXHAUSTIVE", 50)
+    monkeypatch.setattr(pyav, "END", 20)
+    monkeypatch.setattr(pyav, "_shown", lambda source, shown=pyav._shown: shown(islice(source, 60)))
+    assert PyAV().scan(path) == whole
+
+
+def test_a_long_file_that_breaks_its_promise_is_decoded_whole(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.mp4", range(100), **SHORT_GOP)
+    whole = PyAV().scan(path)
+    monkeypatch.setattr(pyav, "EXHAUSTIVE", 50)
+    promised = pyav._promised
+    monkeypatch.setattr(pyav, "_promised", lambda *a: [-512, *promised(*a)])
+    assert PyAV().scan(path) == whole
 
 
 def test_damage_is_an_error_with_words(tmp_path):
     path = encode(tmp_path / "a.mp4", range(60), **SHORT_GOP)
     info = PyAV().scan(path)
-    data = bytearray(open(path, "rb").read())
+    data = bytearray(Path(path).read_bytes())
     middle = len(data) // 3
-    data[middle : middle + 400] = os.urandom(400)
-    open(path, "wb").write(data)
+    data[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    Path(path).write_bytes(data)
     with pytest.raises(DecodeError, match=r"\w"):
         PyAV().read(path, range(60), info)
     with pytest.raises(DecodeError, match=r"\w"):
@@ -221,15 +246,34 @@ def test_decord_without_its_package_says_what_to_install(monkeypatch):
         Decord()
 
 
-def test_torchcodec_decodes_exactly_or_says_what_is_missing(tmp_path):
-    path = encode(tmp_path / "a.mp4", range(60), **PYRAMID)
+def torchcodec():
     try:
-        decoder = TorchCodec()
+        return TorchCodec()
     except UserError as error:
-        assert "FFmpeg" in str(error)
-        assert "--data.decoder pyav" in str(error)
-        pytest.skip(f"torchcodec cannot decode here: {str(error)[:120]}")
-    assert_exact(path, range(60), decoder)
+        pytest.skip(f"torchcodec cannot decode here: {str(error)[:150]}")
+
+
+@pytest.mark.parametrize("options", [LONG_GOP, SHORT_GOP, PYRAMID], ids=["long", "short", "pyramid"])
+def test_torchcodec_is_exact_on_clean_files(tmp_path, options):
+    assert_exact(encode(tmp_path / "a.mp4", range(60), **options), range(60), torchcodec())
+
+
+def test_torchcodec_is_exact_on_stream_copied_cuts(tmp_path):
+    whole = encode(tmp_path / "whole.mp4", range(60), **LONG_GOP)
+    assert_exact(copy_from(whole, tmp_path / "cut.mp4", 7), range(7, 60), torchcodec())
+
+
+def test_torchcodec_that_imports_but_cannot_decode_says_what_is_missing(monkeypatch):
+    pytest.importorskip("torchcodec")
+
+    def fail():
+        raise RuntimeError("no FFmpeg")
+
+    monkeypatch.setattr("vjepa_distill.data.decoders.torchcodec._probe", fail)
+    with pytest.raises(
+        UserError, match=r"cannot decode here .no FFmpeg.*system's FFmpeg.*--data.decoder pyav"
+    ):
+        TorchCodec()
 
 
 def test_write_video_is_what_the_world_is_made_of(tmp_path):

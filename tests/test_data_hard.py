@@ -16,7 +16,7 @@ needs_hard = pytest.mark.skipif(not HARD.exists(), reason="the folder of difficu
 needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="the robot clips are not here")
 
 BEST_STREAM = {"torchcodec/nasa_13013.mp4": 390}
-"""Two video streams: the table counts the first (325), FFmpeg's choice, and decord's, is the larger picture."""
+"""Two video streams: the table counts the first (325); FFmpeg and decord take the larger picture."""
 
 
 def table():

@@ -1,4 +1,4 @@
-"""The index knows every file, remembers it while unchanged, survives what kills a scan, and refuses with words."""
+"""The index knows every file, remembers it while unchanged, survives a deadly scan, refuses with words."""
 
 import json
 import os

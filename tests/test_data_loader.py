@@ -1,4 +1,4 @@
-"""The same batches for any number of workers, any split over ranks and across a resume, whatever a file does."""
+"""The same batches for any number of workers, any split of ranks, across a resume, whatever a file does."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The toy world: labels are the truth, the same seed is the same world, and cheap statistics give nothing away."""
+"""The toy world: labels are true, the same seed is the same world, cheap statistics give nothing away."""
 
 import csv
 import math
@@ -47,7 +47,7 @@ def test_the_same_seed_is_the_same_world(tmp_path):
 
 
 def test_the_picture_shows_the_label():
-    """The same draw with a shape of no size is the ground: what differs from it is the shape, in its place."""
+    """The same draw with a shape of no size is the ground: what differs is the shape, in its place."""
     for n, story in enumerate(stories(40)):
         film = paint(story, np.random.default_rng(n), FRAMES, SIZE).astype(float)
         ground = paint(replace(story, radius=0.0), np.random.default_rng(n), FRAMES, SIZE)

@@ -1,4 +1,4 @@
-"""Presentation times as runs of an even beat, in exact fractions: a constant-rate video is one run, however long."""
+"""Presentation times as runs of an even beat, in exact fractions: a constant-rate video is one run."""
 
 from __future__ import annotations
 

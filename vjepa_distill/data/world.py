@@ -55,17 +55,18 @@ def write_world(
     """
     root = Path(root)
     (root / "videos").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(videos):
+        draw = np.random.default_rng((seed, number))
+        story, name = tell(draw, frames, size), f"videos/{number:06d}.mp4"
+        write_video(root / name, paint(story, draw, frames, size), fps=10)
+        numbers = [f"{value:.4f}" for value in (story.x, story.y, story.vx, story.vy)]
+        rows.append([name, story.shape, *numbers, story.outcome, "train" if number % 5 else "test"])
+        if progress:
+            progress(number + 1, videos)
+    # last: a world with labels is a whole one
     with open(root / "labels.csv", "w", newline="", encoding="utf-8") as table:
-        rows = csv.writer(table)
-        rows.writerow(COLUMNS)
-        for number in range(videos):
-            draw = np.random.default_rng((seed, number))
-            story, name = tell(draw, frames, size), f"videos/{number:06d}.mp4"
-            write_video(root / name, paint(story, draw, frames, size), fps=10)
-            numbers = [f"{value:.4f}" for value in (story.x, story.y, story.vx, story.vy)]
-            rows.writerow([name, story.shape, *numbers, story.outcome, "train" if number % 5 else "test"])
-            if progress:
-                progress(number + 1, videos)
+        csv.writer(table).writerows([COLUMNS, *rows])
 
 
 def tell(draw: np.random.Generator, frames: int, size: int) -> Story:

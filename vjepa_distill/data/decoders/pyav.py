@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
+from vjepa_distill.data.decoders.frames import Sheet, read_by_count, read_by_time, turned
 from vjepa_distill.protocols import DecodeError, VideoInfo
 
 SEEKABLE = ("mp4", "matroska")
 """Containers whose presentation times survive a seek. AVI gave 14 wrong frames of 16 after one, MPEG-TS
 likewise: everything else is read from its start, counting."""
+
+EXHAUSTIVE = 5000
+"""Frames up to which a scan decodes all of a file (0.1 ms each at 320x180, 3 ms at 1080p). In a longer one it
+decodes both ends, and believes the packets' times in between if they were right there."""
+END = 200
+"""Frames decoded at the start of such a file."""
 
 
 class PyAV:
@@ -25,20 +31,27 @@ class PyAV:
     version = av.__version__
 
     def scan(self, path: str) -> VideoInfo:
-        """Decode the whole file once and keep what was shown: a container's own count is never trusted."""
+        """What the file shows, found by decoding it: a container's own count is never trusted."""
+        promised: list[int] = []
         with _opened(path) as (container, stream):
-            frames = [_Shown(frame) for frame in container.decode(stream)]
-            return _info(frames, stream, _seekable(container))
+            if _seekable(container) and stream.frames > EXHAUSTIVE:
+                promised = _promised(container, stream)
+        with _opened(path) as (container, stream):
+            shown = _shown(container.decode(stream))
+            first = list(islice(shown, END))
+            if promised and [frame.pts for frame in first] == promised[: len(first)]:
+                return _info([first[0]._replace(pts=pts) for pts in promised], stream, True)
+            return _info([*first, *shown], stream, _seekable(container))
 
     def read(self, path: str, indices: Sequence[int], info: VideoInfo) -> np.ndarray:
         """uint8 RGB [N, H, W, 3]. Seeks where the container allows it; if that misses, reads on from 0."""
-        sheet = _Sheet(indices, info)
+        sheet = Sheet(indices, info)
         with _opened(path) as (container, stream):
             if _seekable(container):
-                _read_by_time(container, stream, sheet, info)
+                read_by_time(container, stream, sheet)
         if sheet.missing:
             with _opened(path) as (container, stream):
-                _read_by_count(container, stream, sheet)
+                read_by_count(container, stream, sheet)
         if sheet.missing:
             raise DecodeError(
                 f"frame {min(sheet.missing)} of {info.frames} did not come out: has the file changed?"
@@ -46,121 +59,29 @@ class PyAV:
         return sheet.upright()
 
 
-class _Shown:
+class Shown(NamedTuple):
     """What a scan keeps of a frame."""
 
-    def __init__(self, frame: av.VideoFrame) -> None:
+    pts: int | None
+    size: tuple[int, int]
+    rotation: int
+
+
+def _shown(frames: Iterable[av.VideoFrame]) -> Iterator[Shown]:
+    for frame in frames:
         if frame.is_corrupt:
             raise DecodeError("a frame is damaged")
-        self.pts, self.size, self.rotation = frame.pts, (frame.width, frame.height), _upright(frame.rotation)
+        yield Shown(frame.pts, (frame.width, frame.height), _upright(frame.rotation))
 
 
-class _Sheet:
-    """The frames asked for, filled in any order; one conversion a distinct frame, straight into its place."""
-
-    def __init__(self, indices: Sequence[int], info: VideoInfo) -> None:
-        self.info = info
-        self.rows: dict[int, list[int]] = {}
-        for row, index in enumerate(indices):
-            if not 0 <= index < info.frames:
-                raise DecodeError(f"frame {index} was asked of a video of {info.frames} frames")
-            self.rows.setdefault(int(index), []).append(row)
-        self.missing = set(self.rows)
-        self.size = _turned(info.width, info.height, info.rotation)
-        self.pixels = np.empty((len(indices), self.size[1], self.size[0], 3), np.uint8)
-        self.reformatter = VideoReformatter()
-
-    def put(self, index: int, frame: av.VideoFrame) -> None:
-        if frame.is_corrupt:
-            raise DecodeError(f"frame {index} is damaged")
-        if (frame.width, frame.height) != self.size:
-            raise DecodeError(f"frame {index} is {frame.width}x{frame.height}, the index says {self.size}")
-        first, *others = self.rows[index]
-        # threads=1: FFmpeg's own pool costs 0.5 ms a frame at 320x180, more than decoding five frames does.
-        plane = self.reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-        width, height = self.size
-        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-        self.pixels[first] = lines[:, : 3 * width].reshape(height, width, 3)
-        self.pixels[others] = self.pixels[first]
-        self.missing.discard(index)
-
-    def upright(self) -> np.ndarray:
-        """Rotation is a tag that PyAV leaves to us: counter-clockwise quarter turns."""
-        return np.rot90(self.pixels, self.info.rotation // 90, axes=(1, 2))
-
-
-def _read_by_time(container: Any, stream: Any, sheet: _Sheet, info: VideoInfo) -> None:
-    """Fill the sheet by seeking; where the file does not do as the index says, frames stay missing."""
-    index_of = {_ticks(info.times[index], stream): index for index in sheet.rows}
-    packets = _Packets(container, stream, keep=index_of)
-    for target in sorted(index_of):
-        if index_of[target] not in sheet.missing:
-            continue
-        for frame in packets.until(target):
-            if frame.pts in index_of:
-                sheet.put(index_of[frame.pts], frame)
-        if index_of[target] in sheet.missing:
-            return
-
-
-class _Packets:
-    """A place in the file, and the shortest way to decode forward from it."""
-
-    def __init__(self, container: Any, stream: Any, keep: dict[int, int]) -> None:
-        self.container, self.stream, self.keep = container, stream, keep
-        self.context = stream.codec_context
-        # A frame that no other refers to need not be decoded to be passed over. H.264 says exactly which (30
-        # clips: same pixels, 9.3 -> 6.9 ms); other codecs' notion is looser, and they are decoded whole.
-        self.skips = self.context.name == "h264"
-        self.dts = -(2**62)
-        self.trusted = -(2**62)
-        self.source = iter(container.demux(stream))
-
-    def until(self, target: int) -> Iterator[av.VideoFrame]:
-        """Frames in the order shown, up to the one at the time `target`, as far as they can be trusted."""
-        self._jump(target)
-        for packet in self.source:
-            self.dts = packet.dts if packet.dts is not None else self.dts
-            if self.skips:
-                wanted = packet.pts is None or packet.pts in self.keep
-                self.context.skip_frame = "DEFAULT" if wanted else "NONREF"
-            done = False
-            for frame in packet.decode():
-                if frame.pts is None or frame.pts < self.trusted:
-                    continue
-                yield frame
-                done = done or frame.pts >= target
-            if done:
-                return
-
-    def _jump(self, target: int) -> None:
-        """Seek if a keyframe lies between here and the target, else going on is shorter."""
-        entries = self.stream.index_entries
-        key = entries.search_timestamp(target) if len(entries) else -1
-        if key < 0 or entries[key].timestamp <= max(self.dts, entries[0].timestamp):
-            return
-        self.container.seek(target, stream=self.stream)
-        self.source = iter(self.container.demux(self.stream))
-        first = next(self.source)
-        # Frames shown before the keyframe but stored after it may lean on what was jumped over.
-        self.trusted = first.pts if first.pts is not None and first.is_keyframe else 2**62
-        self.dts = first.dts if first.dts is not None else self.dts
-        self.context.skip_frame = "DEFAULT"
-        self.source = _chain(first, self.source)
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
-
-
-def _read_by_count(container: Any, stream: Any, sheet: _Sheet) -> None:
-    """Fill the sheet from the start of the file, counting frames as the scan did."""
-    for index, frame in enumerate(container.decode(stream)):
-        if index in sheet.missing:
-            sheet.put(index, frame)
-        if not sheet.missing:
-            return
+def _promised(container: Any, stream: Any) -> list[int]:
+    """The times of all packets to be shown, if decoding the last of them shows these times; else nothing."""
+    # Packets before the beginning of an edit list are there to be decoded, not to be shown.
+    packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+    times = sorted(packet.pts for packet in packets if packet.pts is not None)
+    container.seek(times[-1], stream=stream)
+    last = [frame.pts for frame in _shown(container.decode(stream))]
+    return times if last == times[-len(last) :] else []
 
 
 @contextmanager
@@ -180,7 +101,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
-def _info(frames: list[_Shown], stream: Any, seekable: bool) -> VideoInfo:
+def _info(frames: Sequence[Shown], stream: Any, seekable: bool) -> VideoInfo:
     if not frames:
         raise DecodeError("no frame can be decoded")
     sizes = {frame.size for frame in frames}
@@ -189,11 +110,11 @@ def _info(frames: list[_Shown], stream: Any, seekable: bool) -> VideoInfo:
     times = _times(frames, stream, seekable)
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else float(stream.average_rate or 1)
     rotation = frames[0].rotation
-    width, height = _turned(*frames[0].size, rotation)
+    width, height = turned(*frames[0].size, rotation)
     return VideoInfo(len(frames), rate, width, height, rotation, stream.codec_context.name, times)
 
 
-def _times(frames: Sequence[_Shown], stream: Any, seekable: bool) -> tuple[float, ...]:
+def _times(frames: Sequence[Shown], stream: Any, seekable: bool) -> tuple[float, ...]:
     """Seconds of every frame. Where frames are counted anyway, missing or disordered times become even."""
     ticks = [frame.pts for frame in frames if frame.pts is not None]
     if len(ticks) == len(frames) and all(a < b for a, b in pairwise(ticks)):
@@ -204,11 +125,6 @@ def _times(frames: Sequence[_Shown], stream: Any, seekable: bool) -> tuple[float
     return tuple(index / rate for index in range(len(frames)))
 
 
-def _ticks(seconds: float, stream: Any) -> int:
-    """The integer time a packet carries; exact, because a double holds any tick of any video."""
-    return round(seconds / float(stream.time_base))
-
-
 def _seekable(container: Any) -> bool:
     return any(name in container.format.name.split(",") for name in SEEKABLE)
 
@@ -216,7 +132,3 @@ def _seekable(container: Any) -> bool:
 def _upright(degrees: int) -> int:
     """A rotation tag as 0, 90, 180 or 270 counter-clockwise; other angles are left alone."""
     return degrees % 360 if degrees % 90 == 0 else 0
-
-
-def _turned(width: int, height: int, rotation: int) -> tuple[int, int]:
-    return (height, width) if rotation % 180 else (width, height)
