@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -148,20 +149,26 @@ def barrier() -> None:
 
 
 def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) -> Callable[..., Any]:
-    """What the loop calls instead of the stage: compiled if asked, inside DDP if there are ranks.
+    """What the loop calls instead of the stage: its parts compiled if asked, inside DDP if there are ranks.
 
-    Unused parameters are not searched for: a backbone with one fails its contract (`backbones check`).
-    Buffers are not broadcast: nothing here depends on rank 0's batch statistics.
+    Parts are compiled and not the stage: masks are drawn by NumPy between them. Unused parameters are not searched
+    for: a backbone with one fails its contract. Buffers are not broadcast at every step: nothing here depends on
+    rank 0's batch statistics.
     """
     if compile:
-        stage.compile()  # in place, so that state_dict keeps its names
+        for part in (p for name, p in stage.named_children() if name != "objectives"):
+            for module in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+                module.compile()  # in place, so that state_dict keeps its names
     if not active():
         return stage
     cuda = torch.device(device).type == "cuda"
-    return nn.parallel.DistributedDataParallel(
+    ddp = nn.parallel.DistributedDataParallel
+    # renamed in torch 2.14
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(ddp).parameters else "broadcast_buffers"
+    return ddp(
         stage,
         device_ids=[torch.cuda.current_device()] if cuda else None,
         find_unused_parameters=False,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
+        **{sync: False},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -128,12 +127,13 @@ class Loop:
         """The stage's scores on the held-out clips, each rank its share of the batches."""
         if not self.heldout:
             return {}
-        share = len(self.heldout) // self.ranks.world
-        own = self.heldout[self.ranks.rank * share : (self.ranks.rank + 1) * share] if share else self.heldout
+        count, world = len(self.heldout), self.ranks.world
+        mine = range(self.ranks.rank, count, world) if count >= world else range(count)
         with self.precision.autocast():
-            scores = self.stage.evaluate(batch.to(self.device) for batch in own)
-        means = all_mean(torch.tensor(list(scores.values()), device=self.device))
-        return dict(zip(scores, means.tolist(), strict=True))
+            scores = self.stage.evaluate(self.heldout[i].to(self.device) for i in mine)
+        counted = torch.tensor([*scores.values(), 1.0], dtype=torch.float64, device=self.device) * len(mine)
+        *sums, total = all_mean(counted).tolist()
+        return {name: value / total for name, value in zip(scores, sums, strict=True)}
 
     def _save_when_due(self) -> None:
         if self.config.save_every and self.done % self.config.save_every == 0 and self.done < self.config.steps:

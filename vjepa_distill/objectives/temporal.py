@@ -115,7 +115,7 @@ class Eventually(nn.Module):
         far = self.far.indices(latents.grid, len(latents.target), latents.target.device)
         target = F.normalize(promote(take(latents.target, far)).mean(dim=1), dim=-1)
         z = F.normalize(promote(self.head(latents.seen[self.now])), dim=-1)
-        targets, videos = gather(target), gather(latents.video)
+        targets, videos = self._all(target), self._all(latents.video)
         if self.training:
             self._fresh.append((targets, videos))
         if self.training and len(targets) == 1 and len(self.queue) == 0:
@@ -127,17 +127,22 @@ class Eventually(nn.Module):
         candidates = torch.cat([targets, self.queue[filled].to(targets.dtype)])
         loss = self._contrast(z, candidates, latents.video, torch.cat([videos, self.queue_video[filled]]), latents)
         if self.symmetric:
-            loss = (loss + self._contrast(target, gather_with_grad(z), latents.video, videos)) / 2
+            predictions = gather_with_grad(z) if self.training else z
+            loss = (loss + self._contrast(target, predictions, latents.video, videos)) / 2
         return loss
+
+    def _all(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks in training; held-out clips are scored by each rank on its own, in any number."""
+        return gather(rows) if self.training else rows
 
     def _contrast(
         self, z: Tensor, candidates: Tensor, video: Tensor, owners: Tensor, latents: Latents | None = None
     ) -> Tensor:
         """Cross-entropy of finding each row's own candidate, other clips of its video left out."""
         logits = z @ candidates.T / self.temperature
-        label = own_rows(len(z), z.device)
+        label = own_rows(len(z), z.device) if self.training else torch.arange(len(z), device=z.device)
         rival = video[:, None] != owners
-        rival[torch.arange(len(z)), label] = True
+        rival[torch.arange(len(z), device=z.device), label] = True
         logits = logits.masked_fill(~rival, -torch.inf)
         if latents is not None:
             chance = (1 / rival.sum(dim=1)).mean()

@@ -1,0 +1,66 @@
+"""What every rank of test_ranks runs: three steps of tiny JEPA in fp64, losses, gradients and teacher written out.
+
+Run by hand: python -m torch.distributed.run --nproc-per-node 2 tests/ranks_worker.py OUT.pt
+"""
+
+import sys
+from contextlib import nullcontext
+
+import torch
+
+from vjepa_distill.backbones.vjepa import VideoViT
+from vjepa_distill.distributed import all_mean, process_group, wrap
+from vjepa_distill.heads import Predictor
+from vjepa_distill.objectives.temporal import Eventually, Now, Soon
+from vjepa_distill.optim import make_optimizer, precision, set_rate
+from vjepa_distill.protocols import Batch, Timeline
+from vjepa_distill.stages.jepa import Jepa
+from vjepa_distill.train import train_step
+
+ROWS = 4
+VIDEOS = torch.tensor([1, 2, 1, 3])
+
+
+def build():
+    torch.manual_seed(0)
+    timeline = Timeline(1, 1, 2)
+    student = VideoViT(2, 24, 2, 2.0, (2, 4, 4))
+    objectives = {
+        "now": Now(24, timeline, short=(3, 0.15), long=(2, 0.5)),
+        "soon": Soon(24, timeline),
+        "eventually": Eventually(24, timeline, queue=6, heads=2),
+    }
+    return Jepa(student, Predictor(24, 12, 1, 2), objectives, timeline, lambda step: 0.8).double()
+
+
+def batch(step, rank, world, part=0, parts=1):
+    """This rank's rows of the whole batch of a step (a part of them when accumulating)."""
+    clip = torch.rand(ROWS, 3, 8, 12, 16, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+    size = ROWS // world // parts
+    first = (part * world + rank) * size
+    rows = slice(first, first + size)
+    return Batch(clip[rows], torch.arange(ROWS)[rows] + ROWS * step, VIDEOS[rows] + 10 * step)
+
+
+def run(ranks, accumulate=1):
+    stage = build()
+    forward = wrap(stage, "cpu")
+    optimizer = make_optimizer(stage, (0.9, 0.95), 0.04, decay_all=False)
+    set_rate(optimizer, 1e-2)
+    how = precision("fp32", torch.device("cpu"))
+    weights, losses, first = {"now": 1.0, "soon": 1.0, "eventually": 0.25}, [], {}
+    for step in range(3):
+        batches = [batch(step, ranks.rank, ranks.world, part, accumulate) for part in range(accumulate)]
+        done = train_step(forward, stage, optimizer, how.scaler, batches, weights, 1.0, nullcontext, step)
+        losses.append({name: float(all_mean(value)) for name, value in done.losses.items()})
+        if step == 0:
+            first = {n: p.grad.clone() for n, p in stage.named_parameters() if p.requires_grad}
+    return {"losses": losses, "gradients": first, "state": stage.state_dict()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with process_group("cpu") as ranks:
+        result = run(ranks)
+        if ranks.rank == 0:
+            torch.save(result, sys.argv[1])
