@@ -63,7 +63,8 @@ def test_every_cell_is_hidden_sometimes_and_none_always():
 
 
 @pytest.mark.parametrize(
-    ("view", "grid"), [(Blocks(2, 0.7), Grid(4, 1, 2)), (Blocks(1, 0.1), Grid(4, 2, 2)), (Blocks(9, 0.9), Grid(1, 4, 4))]
+    ("view", "grid"),
+    [(Blocks(2, 0.7), Grid(4, 1, 2)), (Blocks(1, 0.1), Grid(4, 2, 2)), (Blocks(9, 0.9), Grid(1, 4, 4))],
 )
 def test_an_impossible_mask_names_the_grid_and_the_numbers(view, grid):
     with pytest.raises(UserError, match=rf"{grid.h}x{grid.w} grid hide \d+ of its {grid.cells}"):

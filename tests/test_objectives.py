@@ -1,9 +1,9 @@
 """Both stages equal a plain, separately written reference in fp64: losses and gradients, for ours and the scaffold's."""
 
 import pytest
-from tests import reference as ref
 import torch
 
+from tests import reference as ref
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.heads import Predictor, Projector
 from vjepa_distill.masks import Span
@@ -40,12 +40,16 @@ def jepa(scaffold, context="full", queue=0, symmetric=True):
     objectives = {
         "now": Now(DIM, TIMELINE, short=(3, 0.15), long=(2, 0.5), layout=layout),
         "soon": Soon(DIM, TIMELINE),
-        "eventually": Eventually(DIM, TIMELINE, symmetric=symmetric, queue=queue, heads=2, queries=3).double(),
+        "eventually": Eventually(
+            DIM, TIMELINE, symmetric=symmetric, queue=queue, heads=2, queries=3
+        ).double(),
     }
     stage = Jepa(student, predictor, objectives, TIMELINE, lambda step: 0.9, context, not scaffold).double()
     with torch.no_grad():
         for p in stage.teacher.parameters():
-            p.add_(torch.randn(p.shape, dtype=p.dtype) * 0.05)  # a teacher equal to the student would hide a mix-up
+            p.add_(
+                torch.randn(p.shape, dtype=p.dtype) * 0.05
+            )  # a teacher equal to the student would hide a mix-up
     return stage
 
 
@@ -197,7 +201,9 @@ def test_persistence_has_skill_zero_and_the_mean_token_too():
     target = reference_targets(stage, data.clip, False)
     losses = stage(data)
     floor = ref.l1(target[:, :12], target[:, 12:24])
-    torch.testing.assert_close(stage.notes["soon/skill"], 1 - losses["soon"].detach() / floor, atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        stage.notes["soon/skill"], 1 - losses["soon"].detach() / floor, atol=1e-9, rtol=0
+    )
     mean = target.mean(dim=(0, 1))
     floors = []
     for view in stage.objectives["now"].blocks:

@@ -18,7 +18,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def torchrun(*command, cwd):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-    done = subprocess.run([*TORCHRUN, *map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [*TORCHRUN, *map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
 
@@ -32,7 +34,9 @@ def test_two_ranks_equal_one_in_losses_gradients_teacher_and_queue(tmp_path):
     for part in ("gradients", "state"):
         assert one[part].keys() == two[part].keys()
         for name, value in one[part].items():
-            torch.testing.assert_close(two[part][name], value, atol=1e-9, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                two[part][name], value, atol=1e-9, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_accumulation_averages_batches():

@@ -48,7 +48,10 @@ def test_distill_then_jepa_then_both_load(tmp_path, world_folder, tiny_distill, 
     assert student(clip).shape == (1, student.grid(8, 32, 32).length, 24)
     assert checkpoint.load_backbone(second, "teacher")(clip).shape == student(clip).shape
     settings = yaml.safe_load((second / "config.yaml").read_text())
-    assert settings["student"] == {"name": "vjepa/tiny", "options": {"depth": 2, "width": 24, "heads": 2, "patch": 8}}
+    assert settings["student"] == {
+        "name": "vjepa/tiny",
+        "options": {"depth": 2, "width": 24, "heads": 2, "patch": 8},
+    }
     rows = [json.loads(row) for row in (second / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
     for name in ("now/skill", "soon/skill", "eventually/retrieval", "eventually/chance", "rank", "std"):
@@ -67,11 +70,23 @@ def test_init_starts_from_the_distilled_student_itself(tmp_path, world_folder, t
 
 def test_the_exported_head_speaks_in_the_teachers_own_units(tmp_path, world_folder, tiny_distill):
     """Folding is exact: the exported head equals the trained one followed by the inverse of the standardisation."""
-    run("distill", *tiny_distill, "--standardise", "phi-s", "--data.root", world_folder, "--out", tmp_path / "d")
+    run(
+        "distill",
+        *tiny_distill,
+        "--standardise",
+        "phi-s",
+        "--data.root",
+        world_folder,
+        "--out",
+        tmp_path / "d",
+    )
     state = checkpoint.load(tmp_path / "d" / "checkpoints" / "ckpt_final.pt")["stage"]
     head, tokens = checkpoint.load_head(tmp_path / "d"), torch.randn(5, 24)
-    x = torch.nn.functional.layer_norm(tokens, (24,))
-    x = torch.nn.functional.gelu(x @ state["heads.main.layers.1.weight"].T + state["heads.main.layers.1.bias"])
+    norm = [state[f"heads.main.layers.0.{part}"] for part in ("weight", "bias")]
+    x = torch.nn.functional.layer_norm(tokens, (24,), *norm)
+    x = torch.nn.functional.gelu(
+        x @ state["heads.main.layers.1.weight"].T + state["heads.main.layers.1.bias"]
+    )
     x = x @ state["heads.main.layers.3.weight"].T + state["heads.main.layers.3.bias"]
     x = x / state["standardisers.main.scale"] @ state["standardisers.main.rotation"].T
     expected = x + state["standardisers.main.mean"]
@@ -79,7 +94,9 @@ def test_the_exported_head_speaks_in_the_teachers_own_units(tmp_path, world_fold
 
 
 @pytest.mark.parametrize("stage", ["distill", "jepa-train"])
-def test_resume_equals_the_uninterrupted_run_bit_for_bit(stage, tmp_path, world_folder, tiny_distill, tiny_jepa):
+def test_resume_equals_the_uninterrupted_run_bit_for_bit(
+    stage, tmp_path, world_folder, tiny_distill, tiny_jepa
+):
     chosen = tiny_distill if stage == "distill" else [*tiny_jepa, "--student.options.drop_path=0.2"]
     options = [*chosen, "--data.root", world_folder]
     assert run(stage, *options, "--out", tmp_path / "whole") == 0
@@ -108,7 +125,10 @@ def test_a_signal_saves_at_the_step_and_says_how_to_go_on(number, tmp_path, worl
     command = [sys.executable, "-m", "vjepa_distill", "jepa-train", *options]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
     until = time.monotonic() + 90
-    while not (tmp_path / "run" / "metrics.jsonl").exists() or not (tmp_path / "run" / "metrics.jsonl").read_text():
+    while (
+        not (tmp_path / "run" / "metrics.jsonl").exists()
+        or not (tmp_path / "run" / "metrics.jsonl").read_text()
+    ):
         assert time.monotonic() < until, "no step was made"
         time.sleep(0.2)
     process.send_signal(number)
@@ -137,7 +157,9 @@ def test_resume_with_other_settings_is_refused_by_name(tmp_path, world_folder, t
 
 def test_no_videos_is_said_before_any_model_is_built(tmp_path, tiny_distill, capsys, monkeypatch):
     monkeypatch.setattr(checkpoint, "load_backbone", lambda *_, **__: pytest.fail("a model was built"))
-    line = refused(capsys, "distill", *tiny_distill, "--data.root", tmp_path / "nowhere", "--out", tmp_path / "x")
+    line = refused(
+        capsys, "distill", *tiny_distill, "--data.root", tmp_path / "nowhere", "--out", tmp_path / "x"
+    )
     assert "--data.source world" in line
 
 
@@ -156,4 +178,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, world_folde
     assert "not finite" in said
     assert "match" in said
     for path in (tmp_path / "x" / "checkpoints").glob("*.pt"):
-        assert all(torch.isfinite(v).all() for v in checkpoint.load(path)["stage"].values() if v.is_floating_point())
+        assert all(
+            torch.isfinite(v).all() for v in checkpoint.load(path)["stage"].values() if v.is_floating_point()
+        )

@@ -142,9 +142,7 @@ def check_component(kind: str, component: Component | Term) -> None:
 
 def objectives_of(terms: dict[str, Term], embed_dim: int, timeline: Timeline | None) -> dict[str, Any]:
     """Every objective whose weight is not 0."""
-    return {
-        key: create_in_words(term, embed_dim, timeline) for key, term in terms.items() if term.weight
-    }
+    return {key: create_in_words(term, embed_dim, timeline) for key, term in terms.items() if term.weight}
 
 
 def create_in_words(term: Term, embed_dim: int, timeline: Timeline | None) -> Any:
@@ -159,7 +157,9 @@ def set_checkpointing(parts: dict[str, nn.Module]) -> None:
     """Activation checkpointing in every part; UserError for one that has none."""
     for name, part in parts.items():
         if not hasattr(part, "set_checkpointing"):
-            raise UserError(f"--checkpointing true: the {name} ({type(part).__name__}) has no set_checkpointing(on)")
+            raise UserError(
+                f"--checkpointing true: the {name} ({type(part).__name__}) has no set_checkpointing(on)"
+            )
         part.set_checkpointing(True)
 
 

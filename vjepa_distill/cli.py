@@ -35,7 +35,9 @@ class Parser(ArgumentParser):
 def training_parser(schema: type, summary: str) -> Parser:
     """Every field of a training configuration as an option, and YAML by --config."""
     parser = Parser(description=summary)
-    parser.add_argument("--config", action="config", help="A YAML file of settings; the command line overrules it.")
+    parser.add_argument(
+        "--config", action="config", help="A YAML file of settings; the command line overrules it."
+    )
     parser.add_class_arguments(schema, None, skip={*FLAGS, "format"})
     for name, words in FLAGS.items():
         parser.add_argument(f"--{name}", action=ActionYesNo, default=False, help=words)
@@ -75,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     name = chosen.command
     if name in TRAINING:
-        verb = parser._subcommands_action.choices[name]  # noqa: SLF001  (no public way to the subparser)
+        verb = parser._subcommands_action.choices[name]
         return commands.train(name, configured(TRAINING[name], verb, chosen[name]))
     return commands.COMMANDS[name].run(chosen[name])
 
@@ -95,7 +97,9 @@ def in_one_line(problem: Exception, given: Sequence[str]) -> str:
     words = " ".join(str(getattr(problem, "message", problem)).split())
     if "unrecognized arguments" in words or "not accepted" in words or "does not exist" in words:
         unknown = [word.partition("=")[0] for word in given if word.startswith("--")]
-        near = [match for word in unknown if word not in _options(given) for match in close(word, _options(given))]
+        near = [
+            match for word in unknown if word not in _options(given) for match in close(word, _options(given))
+        ]
         words += f". Did you mean {' or '.join(near)}?" if near else ". See --help"
     return words
 
@@ -106,9 +110,9 @@ def close(word: str, options: Sequence[str]) -> list[str]:
 
 def _options(given: Sequence[str]) -> list[str]:
     """Every option of the command that was typed."""
-    verbs = build_parser()._subcommands_action.choices  # noqa: SLF001
+    verbs = build_parser()._subcommands_action.choices
     verb = verbs.get(given[0]) if given else None
-    return [option for action in (verb._actions if verb else ()) for option in action.option_strings]  # noqa: SLF001
+    return [option for action in (verb._actions if verb else ()) for option in action.option_strings]
 
 
 if __name__ == "__main__":

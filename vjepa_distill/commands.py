@@ -38,7 +38,9 @@ def train(name: str, config: Any) -> int:
         say(f"stopped and saved; go on with: {again}")
         return 130
     except (Diverged, Collapsed) as problem:
-        say(f"{problem}. Nothing was updated by that step; the last checkpoint is in {config.out}/checkpoints")
+        say(
+            f"{problem}. Nothing was updated by that step; the last checkpoint is in {config.out}/checkpoints"
+        )
         return 1
     except RuntimeError as problem:
         if not out_of_memory(problem):
@@ -69,7 +71,13 @@ def list_backbones(chosen: Any) -> int:
     from vjepa_distill.registry import catalogue
 
     rows = [
-        {"name": o.name, "summary": o.summary, "plugin": o.plugin, "distribution": o.distribution, "version": o.version}
+        {
+            "name": o.name,
+            "summary": o.summary,
+            "plugin": o.plugin,
+            "distribution": o.distribution,
+            "version": o.version,
+        }
         for o in catalogue("backbone").values()
     ]
     return show(rows, ["name", "summary", "plugin"], chosen.json)
@@ -110,5 +118,7 @@ def show(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> int:
 
 COMMANDS = {
     "backbones": Command("List the encoders that are registered.", _list_arguments, list_backbones),
-    "plugins": Command("List the plugins that were found, and what is wrong with broken ones.", _list_arguments, list_plugins),
+    "plugins": Command(
+        "List the plugins that were found, and what is wrong with broken ones.", _list_arguments, list_plugins
+    ),
 }

@@ -116,7 +116,9 @@ class Data:
         require(0 <= self.heldout < 1, f"data.heldout={self.heldout}: give a share of at least 0 and below 1")
         require(0 <= self.flip <= 1, f"data.flip={self.flip}: give a probability between 0 and 1")
         low, high = self.scale
-        require(0 < low <= high <= 1, f"data.scale={list(self.scale)}: give [low, high] with 0 < low <= high <= 1")
+        require(
+            0 < low <= high <= 1, f"data.scale={list(self.scale)}: give [low, high] with 0 < low <= high <= 1"
+        )
         require(self.workers >= 0, f"data.workers={self.workers}: give 0 or more")
 
     @property
@@ -211,7 +213,9 @@ class Run:
         )
         positive(self, "steps", "batch_size", "accumulate", "log_every")
         require(bool(self.out), "no run folder given: type --out runs/NAME")
-        require(not (self.resume and self.overwrite), "--resume and --overwrite contradict each other: type one")
+        require(
+            not (self.resume and self.overwrite), "--resume and --overwrite contradict each other: type one"
+        )
         warmup = resolve(self.optimizer.warmup, self.steps, "optimizer.warmup")
         require(
             warmup < self.steps,
@@ -224,7 +228,10 @@ class Run:
         for name, term in self.objectives.items():
             term.name = term.name or name
             term.weight = self.WEIGHTS.get(name, 1.0) if term.weight is None else term.weight
-        require(any(term.weight for term in self.objectives.values()), "every objective has weight 0: give one a weight")
+        require(
+            any(term.weight for term in self.objectives.values()),
+            "every objective has weight 0: give one a weight",
+        )
 
 
 @dataclass

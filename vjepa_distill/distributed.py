@@ -164,7 +164,11 @@ def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) ->
     cuda = torch.device(device).type == "cuda"
     ddp = nn.parallel.DistributedDataParallel
     # renamed in torch 2.14
-    sync = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(ddp).parameters else "broadcast_buffers"
+    sync = (
+        "forward_sync_buffers"
+        if "forward_sync_buffers" in inspect.signature(ddp).parameters
+        else "broadcast_buffers"
+    )
     return ddp(
         stage,
         device_ids=[torch.cuda.current_device()] if cuda else None,

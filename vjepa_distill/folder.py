@@ -27,7 +27,9 @@ def claim(config: Run) -> None:
     elif config.overwrite and run.exists():
         _empty(run)
     elif run.exists() and any(run.iterdir()):
-        raise UserError(f"{run} is not empty: type --resume to go on with it, --overwrite to empty it, or another --out")
+        raise UserError(
+            f"{run} is not empty: type --resume to go on with it, --overwrite to empty it, or another --out"
+        )
     run.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     write_atomic(run / CONFIG, lambda file: file.write(text.encode()))
@@ -36,7 +38,9 @@ def claim(config: Run) -> None:
 def _empty(run: Path) -> None:
     """Remove a former run; a folder that is not one is left alone."""
     if any(run.iterdir()) and not (run / CONFIG).exists():
-        raise UserError(f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; empty it yourself or use another --out")
+        raise UserError(
+            f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; empty it yourself or use another --out"
+        )
     shutil.rmtree(run)
 
 
@@ -64,4 +68,6 @@ def _check_same(config: Run, run: Path) -> None:
     changed = [f.name for f in fields(config) if before.get(f.name) != now.get(f.name)]
     if changed:
         told = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in changed)
-        raise UserError(f"--resume goes on with the same run, but {told}. Leave that out, or start anew with --out")
+        raise UserError(
+            f"--resume goes on with the same run, but {told}. Leave that out, or start anew with --out"
+        )

@@ -54,14 +54,20 @@ class Predictor(nn.Module):
 
     def forward(self, context: Tensor, keep: Tensor, query: Tensor, grid: Grid) -> Tensor:
         """context [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, D]."""
-        places = sincos3d(grid, self.position_dim, context.device, self.mask_token.dtype).expand(len(context), -1, -1)
+        places = sincos3d(grid, self.position_dim, context.device, self.mask_token.dtype).expand(
+            len(context), -1, -1
+        )
         seen = self.embed(context)
         if self.context_positions:
             seen = seen + self.embed_position(take(places, keep))
         asked = self.mask_token + self.embed_position(take(places, query))
         x = torch.cat([seen, asked.to(seen.dtype)], dim=1)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+            x = (
+                checkpoint(block, x, use_reentrant=False)
+                if self.checkpointing and self.training
+                else block(x)
+            )
         return self.out(self.norm(x[:, seen.shape[1] :]))
 
 
@@ -85,11 +91,17 @@ class OutcomeHead(nn.Module):
 class Projector(nn.Module):
     """The distillation head, from the student's width to the teacher's: [B, L, D] to [B, L, D']."""
 
-    def __init__(self, dim: int, out: int, kind: Literal["mlp", "linear"] = "mlp", hidden: int | None = None) -> None:
+    def __init__(
+        self, dim: int, out: int, kind: Literal["mlp", "linear"] = "mlp", hidden: int | None = None
+    ) -> None:
         super().__init__()
         self.record = {"dim": dim, "out": out, "kind": kind, "hidden": hidden}
         inner = hidden or max(dim, out) * 2
-        layers = [nn.Linear(dim, out)] if kind == "linear" else [nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, out)]
+        layers = (
+            [nn.Linear(dim, out)]
+            if kind == "linear"
+            else [nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, out)]
+        )
         self.layers = nn.Sequential(nn.LayerNorm(dim), *layers)
 
     def with_last(self, change: Callable[[nn.Module], nn.Module]) -> Projector:

@@ -136,7 +136,11 @@ class Loop:
         return {name: value / total for name, value in zip(scores, sums, strict=True)}
 
     def _save_when_due(self) -> None:
-        if self.config.save_every and self.done % self.config.save_every == 0 and self.done < self.config.steps:
+        if (
+            self.config.save_every
+            and self.done % self.config.save_every == 0
+            and self.done < self.config.steps
+        ):
             self.save(checkpoint.path_for(self.config.out, self.done))
             if self.ranks.rank == 0:
                 checkpoint.prune(self.config.out, self.config.keep)
@@ -175,7 +179,9 @@ class Loop:
             set_rng_state(state["rng"][self.ranks.rank])
         for what, here in (("threads", torch.get_num_threads()), ("world", self.ranks.world)):
             if state[what] != here:
-                self.log.say(f"resumed with {what}={here} instead of {state[what]}: close, but not bit for bit")
+                self.log.say(
+                    f"resumed with {what}={here} instead of {state[what]}: close, but not bit for bit"
+                )
 
 
 @contextmanager
@@ -193,5 +199,3 @@ def stop_signals(loop: Loop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-

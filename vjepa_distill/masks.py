@@ -167,7 +167,9 @@ def _exact(view: Blocks, grid: Grid, draw: Draw) -> list[np.ndarray]:
     return [_equalise(_union(view, grid, rng), wanted, rng) for rng in row_generators(view, draw)]
 
 
-def _until_something_is_seen(view: Blocks, grid: Grid, rng: np.random.Generator, size: Size | None) -> np.ndarray:
+def _until_something_is_seen(
+    view: Blocks, grid: Grid, rng: np.random.Generator, size: Size | None
+) -> np.ndarray:
     """Draw again where the blocks cover the whole frame: no context would mean no gradient at all."""
     mask = _union(view, grid, rng, size)
     while mask.all():
@@ -186,7 +188,9 @@ def _official(view: Blocks, grid: Grid, draw: Draw) -> list[np.ndarray]:
     generators = row_generators(view, draw)
     size = _block_size(view, grid, generators[0])
     if size == (grid.h, grid.w):
-        raise UserError(f"a block of {view.scale} covers the whole {grid.h}x{grid.w} grid: nothing would be seen")
+        raise UserError(
+            f"a block of {view.scale} covers the whole {grid.h}x{grid.w} grid: nothing would be seen"
+        )
     return [_until_something_is_seen(view, grid, rng, size) for rng in generators]
 
 

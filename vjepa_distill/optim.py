@@ -15,7 +15,9 @@ def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def make_optimizer(stage: nn.Module, betas: tuple[float, float], decay: float, decay_all: bool) -> torch.optim.AdamW:
+def make_optimizer(
+    stage: nn.Module, betas: tuple[float, float], decay: float, decay_all: bool
+) -> torch.optim.AdamW:
     """Fused AdamW over everything that takes a gradient; matrices decay, norms, biases, positions and tokens do not."""
     named = [(name, p) for name, p in stage.named_parameters() if p.requires_grad]
     spared = [p for name, p in named if not decay_all and _spared(name, p)]

@@ -16,8 +16,8 @@ from vjepa_distill import assemble, checkpoint, folder
 from vjepa_distill.config import Component, DistillConfig, JepaConfig, Run
 from vjepa_distill.distributed import Ranks, all_mean, broadcast_object, process_group, wrap
 from vjepa_distill.errors import UserError
-from vjepa_distill.health import Watch
 from vjepa_distill.heads import Predictor, Projector
+from vjepa_distill.health import Watch
 from vjepa_distill.log import RunLog
 from vjepa_distill.loop import Loop
 from vjepa_distill.optim import make_optimizer, precision
@@ -110,7 +110,11 @@ def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemb
     loader.close()
     for name, found in moments.items():
         # means over ranks serve as sums: only ratios of the three are used
-        found.count, found.sum, found.outer = all_mean(found.count), all_mean(found.sum), all_mean(found.outer)
+        found.count, found.sum, found.outer = (
+            all_mean(found.count),
+            all_mean(found.sum),
+            all_mean(found.outer),
+        )
         stage.standardisers[name].fit(found)
 
 
@@ -225,7 +229,13 @@ def momentum_of(config: JepaConfig, log: RunLog) -> Any:
 def record_of(stage: str, student: Component, config: Run) -> dict[str, Any]:
     """What an exported file says about itself."""
     data, (height, width) = config.data, config.data.shape
-    clip = {"num_frames": data.num_frames, "height": height, "width": width, "sampling": data.sampling, "fps": data.fps}
+    clip = {
+        "num_frames": data.num_frames,
+        "height": height,
+        "width": width,
+        "sampling": data.sampling,
+        "fps": data.fps,
+    }
     return {
         "stage": stage,
         "backbone": assemble.provenance_of(student),
@@ -252,7 +262,17 @@ def loop_of(
     torch.manual_seed(config.seed + 1 + world.ranks.rank)  # drop path differs between ranks, weights do not
     how = precision(config.amp, world.device)
     loop = Loop(
-        stage, forward, optimizer, how, videos.loader, videos.heldout, config, world.log, world.ranks, world.device, watch
+        stage,
+        forward,
+        optimizer,
+        how,
+        videos.loader,
+        videos.heldout,
+        config,
+        world.log,
+        world.ranks,
+        world.device,
+        watch,
     )
     if world.state:
         loop.restore(world.state)

@@ -89,17 +89,21 @@ class Standardiser(nn.Module):
     def inverse(self, tokens: Tensor) -> Tensor:
         """Standardised units back to the teacher's; the identity for ``layernorm``, which cannot be undone."""
         tokens = promote(tokens)
-        if not self.affine:
-            return tokens
+        return self._spread(tokens) + self.mean if self.affine else tokens
+
+    def _spread(self, tokens: Tensor) -> Tensor:
+        """The linear part of ``inverse``."""
         spread = tokens / self.scale
-        return (spread @ self.rotation.T if self.rotation.numel() else spread) + self.mean
+        return spread @ self.rotation.T if self.rotation.numel() else spread
 
     @torch.no_grad()
     def folded(self, last: nn.Linear) -> nn.Linear:
         """The Linear layer that emits the teacher's own units where ``last`` emits standardised tokens."""
         layer = copy.deepcopy(last)
         if self.affine:
-            layer.weight.copy_((self.inverse(last.weight.T) - self.mean).T)
+            layer.weight.copy_(
+                self._spread(last.weight.T).T
+            )  # not inverse() - mean: small weights would drown in it
             layer.bias.copy_(self.inverse(last.bias))
         return layer
 
@@ -149,4 +153,6 @@ def hadamard_matrix(order: int) -> np.ndarray:
             while len(matrix) < order:
                 matrix = np.block([[matrix, matrix], [matrix, -matrix]])
             return matrix / np.sqrt(order)
-    raise UserError(f"phi-s needs a Hadamard matrix of order {order}, which is not at hand; use standardise: channel")
+    raise UserError(
+        f"phi-s needs a Hadamard matrix of order {order}, which is not at hand; use standardise: channel"
+    )

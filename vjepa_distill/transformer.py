@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vjepa_distill.tokens import Grid, coordinates
+from vjepa_distill.tokens import Grid
 
 BASE = 10000.0
 

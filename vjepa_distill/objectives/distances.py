@@ -33,4 +33,10 @@ def cosine_smooth_l1(z: Tensor, target: Tensor) -> Tensor:
     return 0.9 * cosine(z, target) + 0.1 * smooth_l1(z, target)
 
 
-DISTANCES = {"cosine+smooth_l1": cosine_smooth_l1, "cosine": cosine, "smooth_l1": smooth_l1, "l1": l1, "mse": mse}
+DISTANCES = {
+    "cosine+smooth_l1": cosine_smooth_l1,
+    "cosine": cosine,
+    "smooth_l1": smooth_l1,
+    "l1": l1,
+    "mse": mse,
+}

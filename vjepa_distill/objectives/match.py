@@ -28,7 +28,9 @@ class Match(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < share <= 1:
-            raise ValueError(f"share={share}: the share of tokens the student sees lies above 0 and at most at 1")
+            raise ValueError(
+                f"share={share}: the share of tokens the student sees lies above 0 and at most at 1"
+            )
         if distance not in DISTANCES:
             raise ValueError(f"distance={distance!r} is not one of {', '.join(DISTANCES)}")
         self.distance = DISTANCES[distance]

@@ -69,7 +69,9 @@ class Soon(nn.Module):
 
     def _persistence(self, latents: Latents) -> Tensor:
         """The teacher's last NOW tubelet, repeated for every tubelet of SOON."""
-        last = Span(self.now.stop - 1, self.now.stop).indices(latents.grid, len(latents.target), latents.target.device)
+        last = Span(self.now.stop - 1, self.now.stop).indices(
+            latents.grid, len(latents.target), latents.target.device
+        )
         return take(latents.target, last).repeat(1, self.soon.stop - self.soon.start, 1)
 
 
@@ -125,7 +127,9 @@ class Eventually(nn.Module):
             )
         filled = self.queue_video >= 0
         candidates = torch.cat([targets, self.queue[filled].to(targets.dtype)])
-        loss = self._contrast(z, candidates, latents.video, torch.cat([videos, self.queue_video[filled]]), latents)
+        loss = self._contrast(
+            z, candidates, latents.video, torch.cat([videos, self.queue_video[filled]]), latents
+        )
         if self.symmetric:
             predictions = gather_with_grad(z) if self.training else z
             loss = (loss + self._contrast(target, predictions, latents.video, videos)) / 2

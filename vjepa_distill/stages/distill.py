@@ -16,8 +16,8 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
 from vjepa_distill.masks import Whole
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Split, View
-from vjepa_distill.standardise import Moments, Standardiser
 from vjepa_distill.stages.measure import averages, distinct_views, rows_of
+from vjepa_distill.standardise import Moments, Standardiser
 from vjepa_distill.tokens import Grid, promote, resample
 
 
@@ -83,8 +83,14 @@ class Distill(nn.Module):
 
         def predict(view: View, query: Tensor) -> Tensor:
             if query is not splits[view].rest:
-                raise ValueError("a distillation head answers for the tokens of the view alone: query its rest")
-            return resample(self.heads[name](seen[view]), grid, common) if view == Whole() else self.heads[name](seen[view])
+                raise ValueError(
+                    "a distillation head answers for the tokens of the view alone: query its rest"
+                )
+            return (
+                resample(self.heads[name](seen[view]), grid, common)
+                if view == Whole()
+                else self.heads[name](seen[view])
+            )
 
         return Latents(common, self.standardisers[name](tokens), splits, seen, predict, batch.video)
 

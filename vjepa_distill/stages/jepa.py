@@ -117,7 +117,9 @@ def _spans(timeline: Timeline) -> list[Span]:
 
 def _segment(teacher: Backbone, clip: Tensor, grid: Grid, timeline: Timeline) -> Tensor:
     """Each span encoded on its own; positions stay absolute."""
-    return torch.cat([teacher(clip, s.indices(grid, len(clip), clip.device)) for s in _spans(timeline)], dim=1)
+    return torch.cat(
+        [teacher(clip, s.indices(grid, len(clip), clip.device)) for s in _spans(timeline)], dim=1
+    )
 
 
 def _prefix(teacher: Backbone, clip: Tensor, grid: Grid, timeline: Timeline) -> Tensor:
