@@ -11,6 +11,7 @@ import safetensors.numpy
 from vjepa_distill.errors import UserError
 from vjepa_distill.evaluate import scores
 from vjepa_distill.evaluate.probe import probe, render
+from vjepa_distill.evaluate.table import groups_of
 
 
 @pytest.fixture
@@ -59,6 +60,30 @@ def test_knn_is_what_it_says(draw):
     x, labels, groups = draw.normal(size=(80, 3)), draw.choice(list("abcd"), 80), draw.integers(0, 30, 80)
     for k in (1, 2, 5, 79):  # 2: ties are common; 79: more than there are rows of other groups
         assert scores.knn_accuracy(x, labels, groups, k) == by_hand(x, labels, groups, k)
+
+
+def test_knn_of_numbers_is_the_mean_of_those_there_are(draw):
+    """Two groups of 4 and 26 rows: with k = 9 the rows of the larger one have 4 neighbours, not 9."""
+    x, values, groups = draw.normal(size=(30, 3)), draw.normal(size=30) + 5, np.array([0] * 4 + [1] * 26)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    said = []
+    for row in range(30):
+        others = np.flatnonzero(groups != groups[row])
+        said.append(values[others[np.argsort(-(unit[others] @ unit[row]))[:9]]].mean())
+    expected = 1 - np.square(values - said).sum() / np.square(values - values.mean()).sum()
+    assert scores.knn_r2(x, values, groups, k=9) == pytest.approx(expected)
+
+
+def test_a_gap_in_an_excluded_column_is_shared_with_nobody():
+    table = {
+        "a": {"lab": "L", "date": "1"},
+        "b": {"lab": "L", "date": "1"},
+        "c": {"lab": "L", "date": ""},
+        "d": {"lab": "L", "date": ""},
+        "e": {"lab": "M", "date": "1"},
+    }
+    assert groups_of(list("abcdea"), table, ["lab", "date"]).tolist() == [0, 0, 1, 2, 3, 0]
+    assert groups_of(list("abca"), table, []).tolist() == [0, 1, 2, 0], "without columns: the same file"
 
 
 def test_knn_in_pieces_is_knn_at_once(draw, monkeypatch):
