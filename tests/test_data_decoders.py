@@ -1,4 +1,4 @@
-"""A decoder returns exactly the frames asked for, or says why not: clean files, cuts, odd clocks and boxes."""
+"""A decoder returns exactly the frames asked for, or says why not: clean files, cuts, odd clocks."""
 
 from fractions import Fraction
 from itertools import islice
@@ -69,7 +69,7 @@ def assert_exact(path, numbers, decoder=None):
 
 LONG_GOP = {"x264-params": "keyint=250:bframes=0"}
 SHORT_GOP = {"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=3"}
-OPEN_GOP = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=1"}
+OPEN_GOP = {"x264-params": "keyint=12:min-keyint=1:scenecut=0:bframes=3:b-adapt=0:open-gop=1"}
 PYRAMID = {"x264-params": "keyint=250:bframes=8:b-pyramid=normal:b-adapt=0"}
 
 
@@ -186,6 +186,30 @@ def test_a_long_file_that_breaks_its_promise_is_decoded_whole(tmp_path, monkeypa
     promised = pyav._promised
     monkeypatch.setattr(pyav, "_promised", lambda *a: [-512, *promised(*a)])
     assert PyAV().scan(path) == whole
+
+
+def test_frames_that_lean_on_what_a_seek_jumped_over_are_not_taken(tmp_path):
+    """A seek may land on the keyframe behind: in an open GOP, frames shown before it are stored after it."""
+    path = encode(tmp_path / "a.mp4", range(100), **OPEN_GOP)
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        place = [i for i, packet in enumerate(packets) if packet.is_keyframe][3]
+        key, leading = packets[place].pts, packets[place + 1].pts
+        assert leading < key
+        walk = frames.Packets(container, stream, keep={leading: 0})
+        walk.container = Landing(container, key)
+        assert [frame.pts for frame in walk.until(leading)] == [key]
+
+
+class Landing:
+    """A container whose every seek lands on one keyframe."""
+
+    def __init__(self, container, key):
+        self.container, self.key, self.demux = container, key, container.demux
+
+    def seek(self, _, stream):
+        self.container.seek(self.key, stream=stream)
 
 
 def test_damage_is_an_error_with_words(tmp_path):
