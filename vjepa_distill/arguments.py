@@ -32,6 +32,23 @@ def with_run_config(arguments: Sequence[str]) -> list[str]:
     return [given[0], "--config", str(stored), *given[1:]] if stored.exists() else given
 
 
+def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
+    """``encode --from RUN`` cuts clips as the run did; what is typed comes later and overrules it."""
+    given = list(arguments)
+    source = value_of(given, "--from")
+    if source is None or "--help" in given:
+        return given
+    from vjepa_distill.checkpoint import locate, read_record
+
+    path = locate(source)
+    if path is None:
+        return given
+    clip = read_record(path).get("clip", {})
+    clip["size"] = [clip.pop("height"), clip.pop("width")]
+    typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in clip.items()}
+    return [given[0], *(f"--data.{name}={value}" for name, value in typed.items()), *given[1:]]
+
+
 def with_nested_options(arguments: Sequence[str]) -> list[str]:
     """``--teachers.main.options.weights PATH`` as ``--teachers.main.options {"weights": "PATH"}``.
 

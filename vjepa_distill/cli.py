@@ -14,8 +14,8 @@ from typing import Any
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 import vjepa_distill
-from vjepa_distill import commands
-from vjepa_distill.arguments import with_nested_options, with_run_config
+from vjepa_distill.arguments import with_clip_of_run, with_nested_options, with_run_config
+from vjepa_distill.commands import COMMANDS, train
 from vjepa_distill.config import DistillConfig, JepaConfig
 from vjepa_distill.errors import UserError
 
@@ -56,7 +56,7 @@ def build_parser() -> Parser:
     for name, schema in TRAINING.items():
         summary = (schema.__doc__ or "").splitlines()[0]
         verbs.add_subcommand(name, training_parser(schema, summary), help=summary)
-    for name, command in commands.COMMANDS.items():
+    for name, command in COMMANDS.items():
         sub = Parser(description=command.summary)
         command.add_arguments(sub)
         verbs.add_subcommand(name, sub, help=command.summary)
@@ -74,12 +74,14 @@ def run(arguments: Sequence[str]) -> int:
     parser = build_parser()
     if arguments and arguments[0] in TRAINING:
         arguments = with_nested_options(with_run_config(arguments))
+    elif arguments and arguments[0] == "encode":
+        arguments = with_clip_of_run(arguments)
     chosen = parser.parse_args(arguments)
     name = chosen.command
+    verb = parser._subcommands_action.choices[name]  # (no public way to the subparser)
     if name in TRAINING:
-        verb = parser._subcommands_action.choices[name]
-        return commands.train(name, configured(TRAINING[name], verb, chosen[name]))
-    return commands.COMMANDS[name].run(chosen[name])
+        return train.train(name, configured(TRAINING[name], verb, chosen[name]))
+    return COMMANDS[name].run(verb.instantiate(chosen[name]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

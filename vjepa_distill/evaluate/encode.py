@@ -120,7 +120,7 @@ def _tokens(
 def _check_finite(tokens: Tensor, files: list[str]) -> None:
     for row, file in zip(tokens, files, strict=False):
         if not row.isfinite().all():
-            raise UserError(f"the features of {file} are not finite: try --precision fp32, check the weights")
+            raise UserError(f"the features of {file} are not finite: try --amp fp32, check the weights")
 
 
 def _finish(out: Path, parts: Parts, record: dict[str, Any]) -> dict[str, Any]:

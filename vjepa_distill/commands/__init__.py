@@ -1,0 +1,31 @@
+"""The subcommands that are no training run: what each takes, and where its work is found when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from vjepa_distill.commands import demo, encode, listing, probe
+
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    summary: str
+    add_arguments: Callable[[Any], None]
+    run: Callable[[Any], int]
+
+
+COMMANDS = {
+    "encode": Command(encode.SUMMARY, encode.add_arguments, encode.run),
+    "probe": Command(probe.SUMMARY, probe.add_arguments, probe.run),
+    "backbones": Command(
+        "List the encoders that are registered.", listing.add_arguments, listing.list_backbones
+    ),
+    "plugins": Command(
+        "List the plugins found, the broken ones with the reason.",
+        listing.add_arguments,
+        listing.list_plugins,
+    ),
+    "demo": Command(demo.SUMMARY, demo.add_arguments, demo.run),
+}
