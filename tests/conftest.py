@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from vjepa_distill.data.world import write_world
 
@@ -15,6 +16,11 @@ STUDENT = [
     "--student.name=vjepa/tiny", "--student.options.depth=2", "--student.options.width=24", "--student.options.heads=2",
     "--student.options.patch=8",
 ]  # fmt: skip
+
+
+# Tests are many small models: two threads on two busy cores wait for each other more than they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,7 @@ from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.heldout import HeldOut
 from vjepa_distill.data.index import Index, build_index
 from vjepa_distill.data.loader import Loader
+from vjepa_distill.data.quarantine import listed
 from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
 from vjepa_distill.errors import UserError
@@ -105,6 +106,7 @@ def videos_of(config: Run, ranks: Ranks) -> Videos:
     """Index, training loader and held-out batches."""
     data, decoder = config.data, decoder_of(config.data)
     index = index_of(data, decoder, ranks.rank)
+    refuse_too_many_bad(index, data)
     train, held = index.split(data.heldout)
     clips = VideoClips(train, index.root, recipe_of(data, train=True), decoder, config.seed)
     loader = loader_of(config, clips, ranks)
@@ -112,6 +114,17 @@ def videos_of(config: Run, ranks: Ranks) -> Videos:
         return Videos(index, decoder, loader, [])
     fixed = VideoClips(held, index.root, recipe_of(data, train=False), decoder, config.seed, shuffle=False)
     return Videos(index, decoder, loader, HeldOut(fixed, config.batch_size, data.heldout_clips))
+
+
+def refuse_too_many_bad(index: Index, data: Data) -> None:
+    """A folder of which more than the allowed share cannot be read is not trained on silently."""
+    if len(index.bad) > data.max_bad * len(index.entries):
+        reasons = {entry.path: entry.why for entry in index.bad}
+        share = len(index.bad) / len(index.entries)
+        raise UserError(
+            f"{len(index.bad)} of {len(index.entries)} files cannot be read ({listed(reasons, 3)}): more than "
+            f"data.max_bad={data.max_bad}. Mend them, or type --data.max_bad {share + 0.005:.2f} to leave them out"
+        )
 
 
 def loader_of(config: Run, clips: VideoClips, ranks: Ranks) -> Loader:

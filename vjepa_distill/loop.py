@@ -23,7 +23,10 @@ from vjepa_distill.optim import Precision, set_rate
 from vjepa_distill.protocols import Batch
 from vjepa_distill.rng import rng_state, set_rng_state
 from vjepa_distill.schedule import learning_rate, resolve
-from vjepa_distill.train import Outcome, train_step
+from vjepa_distill.train import Diverged, Outcome, train_step
+
+OVERFLOWS = 40
+"""fp16 overflows in a row that are lived with: the scale starts at 2^16 and is halved at each."""
 
 
 class Interrupted(Exception):
@@ -71,7 +74,7 @@ class Loop:
     def _update(self, step: int) -> Outcome:
         """One step; one that fp16 had to skip does not count and is made again with the next batches."""
         weights = {name: term.weight for name, term in self.config.objectives.items() if term.weight}
-        while True:
+        for _ in range(OVERFLOWS):
             batches = [self._next() for _ in range(self.config.accumulate)]
             outcome = train_step(
                 self.forward,
@@ -86,6 +89,9 @@ class Loop:
             )
             if outcome.stepped:
                 return outcome
+        raise Diverged(
+            f"fp16 gradients overflowed {OVERFLOWS} times at step {step}, however low the loss scale: use bf16"
+        )
 
     def _next(self) -> Batch:
         before = time.perf_counter()

@@ -150,7 +150,11 @@ def _stat(root: str, path: str) -> Entry:
 def _known(cache: Path | None, root: str, decoder: str) -> dict[tuple[str, int, int], Entry]:
     if cache is None or not Path(cache).exists():
         return {}
-    index = Index.load(cache)
+    try:
+        index = Index.load(cache)
+    except UserError as unusable:  # a cache: whatever is wrong with it, the videos themselves are there
+        warnings.warn(f"{unusable}. It is made anew now", stacklevel=4)
+        return {}
     if (index.root, index.decoder) != (root, decoder):
         return {}
     return {(entry.path, entry.size, entry.mtime): entry for entry in index.entries}
