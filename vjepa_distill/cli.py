@@ -5,6 +5,7 @@ Parsing imports no torch, so that ``--help`` answers at once; the work is import
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -23,6 +24,10 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 FLAGS = {"resume": "Go on with the run in the folder --out.", "overwrite": "Empty the folder --out first."}
 TRAINING = {"distill": DistillConfig, "jepa-train": JepaConfig}
+# How jsonargparse names a key that it does not know, from YAML or inside teachers and objectives.
+UNKNOWN_KEY = re.compile(r"(?:does not accept option|Option) '([\w.-]+)'")
+INNER = re.compile(r"Problem with given class_path '[\w.]+':\s*")
+COMPONENT = ("name", "options", "weight")
 
 
 class Parser(ArgumentParser):
@@ -95,26 +100,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def in_one_line(problem: Exception, given: Sequence[str]) -> str:
-    """The message on one line, with the nearest options where one is unknown."""
-    words = " ".join(str(getattr(problem, "message", problem)).split())
-    if "unrecognized arguments" in words or "not accepted" in words or "does not exist" in words:
-        unknown = [word.partition("=")[0] for word in given if word.startswith("--")]
-        near = [
-            match for word in unknown if word not in _options(given) for match in close(word, _options(given))
-        ]
-        words += f". Did you mean {' or '.join(near)}?" if near else ". See --help"
+    """The message on one line; options by the names they are typed with, the nearest to an unknown one."""
+    words = " ".join(INNER.sub("", str(getattr(problem, "message", problem))).split())
+    for action in _actions(given):
+        if action.option_strings:
+            words = re.sub(rf"(?<![\w.]){given[0]}\.{action.dest}\b", action.option_strings[0], words)
+    options = [option for action in _actions(given) for option in action.option_strings]
+    if "unrecognized arguments" in words:
+        typed = [word.partition("=")[0] for word in given if word.startswith("--")]
+        return words + nearest([word for word in typed if word not in options], options)
+    if key := UNKNOWN_KEY.search(words):
+        return words + nearest([key[1]], [*COMPONENT, *(option.removeprefix("--") for option in options)])
     return words
 
 
-def close(word: str, options: Sequence[str]) -> list[str]:
-    return get_close_matches(word, options, n=2, cutoff=0.6)
+def nearest(unknown: Sequence[str], known: Sequence[str]) -> str:
+    """`` Did you mean …?`` for names that nobody knows, or where to look."""
+    near = [match for word in unknown for match in get_close_matches(word, known, n=2, cutoff=0.6)]
+    return f". Did you mean {' or '.join(near)}?" if near else ". See --help"
 
 
-def _options(given: Sequence[str]) -> list[str]:
-    """Every option of the command that was typed."""
-    verbs = build_parser()._subcommands_action.choices
-    verb = verbs.get(given[0]) if given else None
-    return [option for action in (verb._actions if verb else ()) for option in action.option_strings]
+def _actions(given: Sequence[str]) -> Sequence[Any]:
+    """Every argument of the command that was typed."""
+    verb = build_parser()._subcommands_action.choices.get(given[0]) if given else None
+    return verb._actions if verb else ()
 
 
 if __name__ == "__main__":
