@@ -10,6 +10,9 @@ from vjepa_distill.errors import UserError
 
 SUMMARY = "Write the frozen features of a folder of videos."
 
+# Typed alone, as the words that advise it do, or with true or false.
+FLAG: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
+
 
 def add_arguments(parser: Any) -> None:
     """The options of encode."""
@@ -47,15 +50,14 @@ def add_arguments(parser: Any) -> None:
     )
     add(
         "--random_weights",
-        type=bool,
-        default=False,
+        **FLAG,
         help="The same encoder untrained: the floor of every probe.",
     )
     add("--batch_size", type=int, default=16, help="Clips in one forward pass.")
     add("--amp", type=Literal["bf16", "fp32"], default="fp32", help="Precision of matrix products.")
     add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where it runs.")
     add("--seed", type=int, default=0, help="Of random weights.")
-    add("--overwrite", type=bool, default=False, help="Make features anew that were made otherwise.")
+    add("--overwrite", **FLAG, help="Make features anew that were made otherwise.")
     parser.add_class_arguments(Data, "data")
 
 
