@@ -103,7 +103,8 @@ def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemb
         with progress("teacher statistics") as update:
             for number in range(count):
                 yield next(loader).to(world.device)
-                update(number + 1, count)
+                if world.ranks.rank == 0:
+                    update(number + 1, count)
 
     with precision(config.amp, world.device).autocast():
         moments = stage.estimate(batches())

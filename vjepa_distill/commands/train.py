@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from vjepa_distill.errors import UserError
-
 
 MEMORY = (
     "out of memory. Try, in this order: --batch_size smaller with --accumulate larger; --checkpointing true; "
@@ -36,7 +36,8 @@ def train(name: str, config: Any) -> int:
         if not out_of_memory(problem):
             raise
         raise UserError(MEMORY) from problem
-    say(f"done: {config.out}")
+    if os.environ.get("RANK", "0") == "0":  # of torchrun
+        say(f"done: {config.out}")
     return 0
 
 
