@@ -13,6 +13,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from vjepa_distill.backbones.hidden import Hidden
     from vjepa_distill.checkpoint import load_backbone
     from vjepa_distill.masks import Blocks, Span, Whole
     from vjepa_distill.protocols import Backbone, Batch, DecodeError, Decoder, Latents, Objective, VideoInfo
@@ -30,6 +31,7 @@ _LAZY = {
     "Objective": "protocols",
     "VideoInfo": "protocols",
     "Grid": "tokens",
+    "Hidden": "backbones.hidden",
     "take": "tokens",
     "resample": "tokens",
     "Blocks": "masks",
@@ -46,6 +48,7 @@ __all__ = [
     "DecodeError",
     "Decoder",
     "Grid",
+    "Hidden",
     "Latents",
     "Objective",
     "Span",
