@@ -20,7 +20,9 @@ COMMANDS = {
     "encode": Command(encode.SUMMARY, encode.add_arguments, encode.run),
     "probe": Command(probe.SUMMARY, probe.add_arguments, probe.run),
     "backbones": Command(
-        "List the encoders that are registered.", listing.add_arguments, listing.list_backbones
+        "List the encoders that are registered, or check one against the contract.",
+        listing.add_backbone_arguments,
+        listing.backbones,
     ),
     "plugins": Command(
         "List the plugins found, the broken ones with the reason.",

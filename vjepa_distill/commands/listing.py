@@ -1,14 +1,51 @@
-"""backbones and plugins: what is registered, by whom, and what is wrong with what is broken; imports no torch."""
+"""backbones and plugins: what is registered, by whom, what is wrong with it; the lists import no torch."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from vjepa_distill.errors import UserError
+
 
 def add_arguments(parser: Any) -> None:
+    """The options of plugins."""
     parser.add_argument("action", choices=["list"], help="What to do.")
     parser.add_argument("--json", action="store_true", help="Machine-readable.")
+
+
+def add_backbone_arguments(parser: Any) -> None:
+    """The options of backbones."""
+    parser.add_argument(
+        "action", choices=["list", "check"], help="Show them all, or hold one to the contract."
+    )
+    parser.add_argument("name", nargs="?", default="", help="The one to check: a name, or file.py:Class.")
+    parser.add_argument("--options", type=dict[str, Any], default={}, help="Its options, e.g. '{depth: 2}'.")
+    parser.add_argument(
+        "--clip", type=tuple[int, int, int], default=(4, 32, 48), help="Frames, height, width."
+    )
+    parser.add_argument("--json", action="store_true", help="Machine-readable.")
+
+
+def backbones(chosen: Any) -> int:
+    """list or check."""
+    if chosen.action == "list" and not chosen.name:
+        return list_backbones(chosen)
+    if chosen.action == "list" or not chosen.name:
+        raise UserError("type vjepa-distill backbones list, or vjepa-distill backbones check NAME")
+    return check_backbone(chosen)
+
+
+def check_backbone(chosen: Any) -> int:
+    """Every claim of the contract, and what is wrong where one does not hold; exit code 1 if any does not."""
+    from vjepa_distill import registry
+    from vjepa_distill.testing import report_backbone
+
+    registry.check_options("backbone", chosen.name, chosen.options)
+    report = report_backbone(lambda: registry.create("backbone", chosen.name, **chosen.options), *chosen.clip)
+    rows = [{"claim": claim, "holds": error or "yes"} for claim, error in report]
+    show(rows, ["claim", "holds"], chosen.json)
+    return int(any(error for _, error in report))
 
 
 def list_backbones(chosen: Any) -> int:
