@@ -59,6 +59,14 @@ def test_distill_then_jepa_then_both_load(tmp_path, world_folder, tiny_distill, 
     assert list((second / "tensorboard").glob("events*"))
 
 
+def test_a_teacher_with_random_weights_is_called_one(tmp_path, world_folder, tiny_distill, capsys):
+    run("distill", *tiny_distill, "--data.root", world_folder, "--out", tmp_path / "d")
+    assert "WARNING: the teacher has random weights" in capsys.readouterr().err
+    named = [*tiny_distill, "--teachers.main.name", tmp_path / "d", "--teachers.main.options", "{}"]
+    run("distill", *named, "--data.root", world_folder, "--out", tmp_path / "e")
+    assert "WARNING" not in capsys.readouterr().err, "the student of a run is a trained teacher"
+
+
 def test_init_starts_from_the_distilled_student_itself(tmp_path, world_folder, tiny_distill, tiny_jepa):
     first, second = tmp_path / "d", tmp_path / "j"
     run("distill", *tiny_distill, "--data.root", world_folder, "--out", first)

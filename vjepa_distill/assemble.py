@@ -138,6 +138,12 @@ def encoder_of(component: Component) -> nn.Module:
     return checkpoint.load_backbone(component.name, options=component.options or None)
 
 
+def untrained(component: Component) -> bool:
+    """Whether an encoder comes with the weights it was initialised with, as far as its settings tell."""
+    given = any(component.options.get(name) for name in checkpoint.FIRST_VALUES)
+    return not given and checkpoint.locate(component.name) is None
+
+
 def provenance_of(component: Component) -> dict[str, Any]:
     """What an export says about how to build this encoder again."""
     path = checkpoint.locate(component.name)

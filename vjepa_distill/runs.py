@@ -82,6 +82,11 @@ def distill(config: DistillConfig) -> Path:
         standardiser = Standardiser(teacher.embed_dim, config.standardise)
         stage = Distill(student, {key: teacher}, {key: head}, {key: standardiser}, objectives, config.seed)
         world.log.say(f"teacher {taught.name}, {assemble.size_of(teacher)}")
+        if assemble.untrained(taught):
+            world.log.say(
+                f"WARNING: the teacher has random weights. Type --teachers.{key}.options.pretrained true, "
+                f"--teachers.{key}.options.weights FILE, or a run folder as --teachers.{key}.name"
+            )
         stage.to(world.device)
         if world.state is None:
             estimate(stage, config, world, videos)
