@@ -1,4 +1,4 @@
-"""What README.md prints is run: blocks marked with <!-- run --> and every Python block; other commands are parsed."""
+"""What README.md prints is run: blocks marked <!-- run --> and all Python; other commands are parsed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BLOCKS = [Block(bool(mark), language, text) for mark, language, text in FENCE.fi
 
 
 def script(folder: Path) -> str:
-    """The page as one shell script: runnable blocks as they stand, Python blocks as files, in the page's order."""
+    """The page as one shell script: runnable blocks as they stand, Python blocks as files, in order."""
     parts = ["set -eu"]
     for number, block in enumerate(BLOCKS):
         if block.language == "python":
