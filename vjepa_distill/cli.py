@@ -24,7 +24,8 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 FLAGS = {"resume": "Go on with the run in the folder --out.", "overwrite": "Empty the folder --out first."}
 TRAINING = {"distill": DistillConfig, "jepa-train": JepaConfig}
-# How jsonargparse names a key that it does not know, from YAML or inside teachers and objectives.
+# How jsonargparse names an option, and a key of YAML or of a component, that it does not know.
+UNRECOGNISED = re.compile(r"unrecognized arguments: (.*)")
 UNKNOWN_KEY = re.compile(r"(?:does not accept option|Option) '([\w.-]+)'")
 INNER = re.compile(r"Problem with given class_path '[\w.]+':\s*")
 COMPONENT = ("name", "options", "weight")
@@ -106,9 +107,8 @@ def in_one_line(problem: Exception, given: Sequence[str]) -> str:
         if action.option_strings:
             words = re.sub(rf"(?<![\w.]){given[0]}\.{action.dest}\b", action.option_strings[0], words)
     options = [option for action in _actions(given) for option in action.option_strings]
-    if "unrecognized arguments" in words:
-        typed = [word.partition("=")[0] for word in given if word.startswith("--")]
-        return words + nearest([word for word in typed if word not in options], options)
+    if found := UNRECOGNISED.search(words):
+        return words + nearest(re.findall(r"(?<!\S)--[\w.]+", found[1]), options)
     if key := UNKNOWN_KEY.search(words):
         return words + nearest([key[1]], [*COMPONENT, *(option.removeprefix("--") for option in options)])
     return words
