@@ -1,4 +1,4 @@
-"""Every file in configs/: it parses, so does the command it opens with, and a tiny version makes real steps."""
+"""Every file in configs/: it parses, so does the command it opens with, and a tiny version makes steps."""
 
 from __future__ import annotations
 

@@ -1,0 +1,313 @@
+"""The command line: help without torch, one line for bad input, settings that survive YAML and back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vjepa_distill.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
+from vjepa_distill.cli import build_parser, main
+
+COMMANDS = ["distill", "jepa-train", "encode", "probe", "backbones", "plugins", "demo"]
+HEAVY = {"torch", "numpy", "timm", "av", "sklearn"}
+# Runs the command line with the words given, then says which heavy modules it loaded, and its CPU seconds.
+WATCHED = f"""
+import sys, time
+from vjepa_distill.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    code = ended.code or 0
+print(*sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)
+print(time.process_time(), file=sys.stderr)
+sys.exit(code)
+"""
+DISTILL = ["distill", "--out=x", "--teachers.main.name=conv/small"]
+JEPA = ["jepa-train", "--out=x"]
+
+
+def run(*words: Any) -> int:
+    """The command line in this process; its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return ended.value.code or 0
+
+
+def watched(*words: str) -> tuple[str, str, float]:
+    """What a command prints, which heavy modules it loaded, and its CPU seconds, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    loaded, seconds = done.stderr.splitlines()[-2:]
+    return done.stdout, loaded, float(seconds)
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_answers_fast_and_without_torch(words: list[str]) -> None:
+    said, loaded, seconds = watched(*words)
+    assert said.startswith("usage: vjepa-distill")
+    assert loaded == ""
+    assert seconds < 3, "about 0.3 on one core; torch alone takes longer"
+
+
+@pytest.mark.parametrize("what", ["backbones", "plugins"])
+def test_lists_are_json_without_torch(what: str) -> None:
+    said, loaded, _ = watched(what, "list", "--json")
+    rows = json.loads(said)
+    assert loaded == ""
+    assert "builtin" in {row.get("plugin", row["name"]) for row in rows}
+    assert watched(what, "list")[1] == ""
+
+
+def test_the_list_names_every_registered_backbone() -> None:
+    from vjepa_distill.registry import catalogue
+
+    rows = json.loads(watched("backbones", "list", "--json")[0])
+    assert [row["name"] for row in rows] == list(catalogue("backbone"))
+
+
+def test_the_help_lists_every_subcommand_and_every_setting() -> None:
+    from vjepa_distill.config import DistillConfig, JepaConfig
+
+    assert list(build_parser()._subcommands_action.choices) == COMMANDS
+    for name, schema in (("distill", DistillConfig), ("jepa-train", JepaConfig)):
+        text = build_parser()._subcommands_action.choices[name].format_help()
+        assert not [field.name for field in fields(schema) if f"--{field.name}" not in text]
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "vjepa_distill"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1].count(".") == 2
+    done = subprocess.run([*command, "distill", "--stpes", "3"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("vjepa-distill: error: ")
+
+
+REFUSED = {
+    "an option nobody knows": ([*DISTILL, "--stpes=3"], ["--stpes", "Did you mean --steps"]),
+    "an abbreviated option": ([*DISTILL, "--batch=3"], ["--batch", "Did you mean --batch_size"]),
+    "an abbreviated group": ([*DISTILL, "--data.num=3"], ["--data.num"]),
+    "an abbreviation in encode": (["encode", "--fro=x", "--out=y"], ["--from"]),
+    "an abbreviation in probe": (["probe", "--feat=x"], ["--feat=x", "--features"]),
+    "required options left out": (["probe", "--features=x"], ["--labels, --column"]),
+    "no source to encode": (["encode"], ["--from, --out"]),
+    "an abbreviation in demo": (["demo", "--ou=x"], ["--ou", "--out"]),
+    "no subcommand": ([], ["distill,jepa-train,encode"]),
+    "a misspelt subcommand": (["distil"], ["'distil'", "'distill'"]),
+    "words where a number belongs": ([*DISTILL, "--steps=many"], ["steps", "many"]),
+    "a key of a component": (
+        ["distill", "--out=x", "--teachers.main.nme=conv/small"],
+        ["nme", "Did you mean name"],
+    ),
+    "steps 0": ([*DISTILL, "--steps=0"], ["steps=0", "above 0"]),
+    "no run folder": (["jepa-train"], ["--out"]),
+    "no teacher": (["distill", "--out=x"], ["0 teachers", "1 is needed", "--teachers.main.name"]),
+    "two teachers": ([*DISTILL, "--teachers.other.name=conv/small"], ["2 teachers"]),
+    "a teacher without a name": (
+        ["distill", "--out=x", "--teachers.main.options.patch=8"],
+        ["'main'", "--teachers.main.name"],
+    ),
+    "a warm-up as long as the run": (
+        [*DISTILL, "--steps=10", "--optimizer.warmup=10"],
+        ["10 steps", "not shorter than the run of 10"],
+    ),
+    "a warm-up longer than the run": (
+        [*JEPA, "--steps=200", "--optimizer.warmup=2000"],
+        ["optimizer.warmup", "2000", "200"],
+    ),
+    "spans that do not sum": ([*JEPA, "--spans.now=6"], ["6 + 16 + 64 = 86", "data.num_frames is 84"]),
+    "a span that is no tubelets": (
+        [*JEPA, "--spans.now=5", "--spans.soon=15"],
+        ["spans.now=5", "tubelets of 2", "use 4 or 6"],
+    ),
+    "a span of nothing": (
+        [*JEPA, "--spans.now=20", "--spans.soon=0"],
+        ["spans.soon=0", "--objectives.soon.weight 0"],
+    ),
+    "two ways of an average": ([*JEPA, "--ema.momentum=[0.99, 1.0]"], ["ema.half_life=0.05", "null"]),
+    "every loss off": ([*DISTILL, "--objectives.match.weight=0"], ["every objective has weight 0"]),
+    "a loss below 0": ([*DISTILL, "--objectives.match.weight=-1"], ["weight=-1"]),
+    "a picture of three sides": (
+        [*DISTILL, "--data.size=[1, 2, 3]"],
+        ["data.size=[1, 2, 3]", "[height, width]"],
+    ),
+    "fps without a rate": ([*DISTILL, "--data.sampling=fps"], ["--data.fps 8"]),
+    "resume and overwrite": ([*DISTILL, "--resume", "--overwrite"], ["--resume", "--overwrite"]),
+    "resume of nothing": ([*DISTILL, "--resume"], ["x", "config.yaml"]),
+    "fp16 on a CPU": ([*DISTILL, "--amp=fp16", "--device=cpu"], ["--amp fp16 needs CUDA", "bf16"]),
+    "init from nowhere": ([*JEPA, "--init=nowhere"], ["nowhere"]),
+    "features that are no safetensors": (
+        ["encode", "--from=vjepa/tiny", "--out=f.npy"],
+        ["f.npy.safetensors"],
+    ),
+    "an option of encode's backbone": (
+        ["encode", "--from=vjepa/tiny", "--out=f.safetensors", "--options.dept=3"],
+        ["dept", "depth"],
+    ),
+    "a check of nothing": (["backbones", "check"], ["check NAME"]),
+    "a check of an unknown name": (["backbones", "check", "vjepa/tny"], ["vjepa/tiny"]),
+    "a newer layout": ([*JEPA, "--format=2"], ["format 2", "upgrade"]),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_bad_input_is_one_line_and_code_2(what: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, expected = REFUSED[what]
+    assert run(*words) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.strip().splitlines()
+    assert printed.out == ""
+    assert line.startswith("vjepa-distill: error: ")
+    assert not [piece for piece in expected if piece not in line], line
+    assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+UNKNOWN_KEYS = {
+    "stpes: 3": ["stpes", "Did you mean steps"],
+    "data: {root: x, num_frmes: 4}": ["data.num_frmes", "data.num_frames"],
+    "optimizer: {learning_rate: 1}": ["optimizer.learning_rate"],
+    "teachers: {main: {nme: conv/small}}": ["nme", "Did you mean name"],
+    "objectives: {match: {wieght: 1}}": ["wieght", "Did you mean weight"],
+    "steps: [": ["config"],
+}
+
+
+@pytest.mark.parametrize("text", UNKNOWN_KEYS)
+def test_an_unknown_key_in_yaml_is_one_line_and_code_2(text: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    assert run(*DISTILL, "--config", tmp_path / "c.yaml") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert not [piece for piece in UNKNOWN_KEYS[text] if piece not in line], line
+
+
+def test_a_missing_yaml_file_is_named(capsys) -> None:
+    assert run(*DISTILL, "--config", "nowhere.yaml") == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+MANY = {
+    "distill": [
+        *DISTILL[1:],
+        *(
+            "--teachers.main.options.patch=8",
+            "--teachers.main.options.tubelet",
+            "4",
+            "--student.options.depth=2",
+        ),
+        *("--student.options.drop_path=0.1", "--data.size=[64, 96]", "--data.files=['a/*.mp4', 'b.mkv']"),
+        *(
+            "--objectives.match.options.share=0.5",
+            "--optimizer.lr_batch=null",
+            "--optimizer.betas=[0.8, 0.9]",
+        ),
+    ],
+    "jepa-train": [
+        *JEPA[1:],
+        *("--ema.half_life=null", "--ema.momentum=[0.99, 1.0]", "--objectives.eventually.options.queue=32"),
+        *("--objectives.soon.weight=0", "--predictor.heads=3", "--teacher_context=segment", "--init=a_run"),
+    ],
+}
+
+
+@pytest.mark.parametrize("verb", MANY)
+def test_the_printed_configuration_says_the_same_again(verb: str, tmp_path: Path, capsys) -> None:
+    assert run(verb, *MANY[verb], "--print_config") == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "c.yaml").write_text(printed)
+    assert run(verb, "--config", tmp_path / "c.yaml", "--print_config") == 0
+    assert capsys.readouterr().out == printed
+    assert {"distill": "b.mkv", "jepa-train": "a_run"}[verb] in printed
+
+
+def test_numbers_in_options_stay_numbers(tmp_path: Path, capsys) -> None:
+    (tmp_path / "c.yaml").write_text("student: {options: {width: 24, position: rotary}}\n")
+    words = ["--config", tmp_path / "c.yaml", *MANY["distill"], "--print_config"]
+    assert run("distill", *words) == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    expected = {"width": 24, "position": "rotary", "depth": 2, "drop_path": 0.1}
+    assert settings["student"]["options"] == expected, "the file's and the command line's"
+    assert settings["teachers"]["main"]["options"] == {"patch": 8, "tubelet": 4}
+    assert settings["objectives"]["match"]["options"] == {"share": 0.5}
+    assert isinstance(settings["teachers"]["main"]["options"]["patch"], int)
+
+
+def test_the_command_line_overrules_the_file_and_the_file_the_defaults(tmp_path: Path, capsys) -> None:
+    (tmp_path / "c.yaml").write_text("steps: 7\nbatch_size: 5\nteachers: {main: {name: vjepa/tiny}}\n")
+    assert run("distill", "--config", tmp_path / "c.yaml", "--out=x", "--steps=9", "--print_config") == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    assert (settings["steps"], settings["batch_size"], settings["accumulate"]) == (9, 5, 1)
+
+
+def test_dotted_options_of_mappings_keep_what_the_file_gives(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("teachers: {main: {name: timm/x, options: {time: mean, tubelet: 2}}}\n")
+    words = ["distill", "--config", str(file), "--teachers.main.options.tubelet", "4", "--steps=3"]
+    words += ["--teachers.main.options.weights=a=b.safetensors", "--teachers.main.options.timm={depth: 1}"]
+    *rest, option, value = with_nested_options(words)
+    assert rest == ["distill", "--config", str(file), "--steps=3"]
+    assert option == "--teachers.main.options"
+    assert json.loads(value) == {
+        "time": "mean",
+        "tubelet": 4,
+        "weights": "a=b.safetensors",
+        "timm": {"depth": 1},
+    }
+
+
+def test_resume_alone_takes_the_settings_of_the_run(tmp_path: Path) -> None:
+    assert value_of(["--out=a=b"], "--out") == "a=b"
+    assert value_of(["--out", "a"], "--out") == "a"
+    assert value_of(["--out"], "--out") is None
+    words = ["distill", "--out", str(tmp_path), "--resume"]
+    assert with_run_config(words) == words, "there is no run yet"
+    (tmp_path / "config.yaml").write_text("steps: 3\n")
+    assert with_run_config(words) == ["distill", "--config", str(tmp_path / "config.yaml"), *words[1:]]
+    assert with_run_config([*words, "--config=mine.yaml"]) == [*words, "--config=mine.yaml"]
+    assert with_run_config(words[:-1]) == words[:-1], "no --resume"
+
+
+def test_encode_cuts_clips_as_the_run_did_unless_told_otherwise(tmp_path: Path) -> None:
+    from vjepa_distill import checkpoint, registry
+
+    clip = {"num_frames": 8, "height": 32, "width": 48, "sampling": "fps", "fps": 4.0}
+    record = {"backbone": registry.provenance("backbone", "conv/small", {}), "clip": clip}
+    backbone = registry.create("backbone", "conv/small", width=8)
+    checkpoint.export_backbone(tmp_path / "student.safetensors", backbone, record)
+    words = ["encode", "--from", str(tmp_path), "--out=f.safetensors", "--data.num_frames=6"]
+    data = build_parser().parse_args(with_clip_of_run(words)).encode.data
+    assert (data.num_frames, data.size, data.sampling, data.fps) == (6, [32, 48], "fps", 4.0)
+    assert with_clip_of_run(["encode", "--from=vjepa/tiny"]) == ["encode", "--from=vjepa/tiny"]
+
+
+def test_encodes_flags_stand_alone_or_with_a_value() -> None:
+    for words, expected in (([], False), (["--overwrite"], True), (["--overwrite", "false"], False)):
+        chosen = build_parser().parse_args(["encode", "--from=a", "--out=b", *words]).encode
+        assert chosen.overwrite is expected
+
+
+def test_a_backbone_is_held_to_its_contract(tmp_path: Path, capsys) -> None:
+    (tmp_path / "leak.py").write_text(
+        "from vjepa_distill.backbones.vjepa import VideoViT\n"
+        "from vjepa_distill import take\n"
+        "class Leak(VideoViT):\n"
+        "    def __init__(self): super().__init__(1, 24, 2)\n"
+        "    def forward(self, clip, keep=None):\n"
+        "        tokens = super().forward(clip)\n"
+        "        return tokens if keep is None else take(tokens, keep)\n"
+    )
+    assert run("backbones", "check", "conv/small", "--options.width=8", "--json") == 0
+    assert {row["holds"] for row in json.loads(capsys.readouterr().out)} == {"yes"}
+    assert run("backbones", "check", f"{tmp_path}/leak.py:Leak", "--json") == 1
+    report = {row["claim"]: row["holds"] for row in json.loads(capsys.readouterr().out)}
+    assert report["no leak from hidden pixels"] != "yes"
+    assert report["members"] == "yes"
