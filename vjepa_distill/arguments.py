@@ -14,7 +14,7 @@ NESTED = re.compile(r"--(teachers|objectives)\.([^.=]+)\.options\.([^.=]+)(?:=(.
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
-    """What stands behind an option, as ``--option VALUE`` or ``--option=VALUE``; None where it is not given."""
+    """What stands behind an option, as ``--option VALUE`` or ``--option=VALUE``; None where it is absent."""
     for here, following in zip(arguments, [*arguments[1:], None], strict=True):
         if here == option:
             return following
@@ -52,8 +52,8 @@ def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
 def with_nested_options(arguments: Sequence[str]) -> list[str]:
     """``--teachers.main.options.weights PATH`` as ``--teachers.main.options {"weights": "PATH"}``.
 
-    jsonargparse takes dotted options of a component, but not of one in a mapping. Options that the --config file
-    gives for the same component are kept.
+    jsonargparse takes dotted options of a component, but not of one in a mapping. Options that the --config
+    file gives for the same component are kept.
     """
     kept: list[str] = []
     found: dict[tuple[str, str], dict[str, Any]] = {}
