@@ -9,12 +9,12 @@ import torch
 from vjepa_distill.data.world import write_world
 
 TINY = [
-    "--data.num_frames=8", "--data.size=32", "--data.heldout=0.2", "--batch_size=4", "--steps=4", "--log_every=2",
-    "--save_every=2", "--eval_every=0", "--optimizer.warmup=1", "--device=cpu",
+    "--data.num_frames=8", "--data.size=32", "--data.heldout=0.2", "--batch_size=4", "--steps=4",
+    "--log_every=2", "--save_every=2", "--eval_every=0", "--optimizer.warmup=1", "--device=cpu",
 ]  # fmt: skip
 STUDENT = [
-    "--student.name=vjepa/tiny", "--student.options.depth=2", "--student.options.width=24", "--student.options.heads=2",
-    "--student.options.patch=8",
+    "--student.name=vjepa/tiny", "--student.options.depth=2", "--student.options.width=24",
+    "--student.options.heads=2", "--student.options.patch=8",
 ]  # fmt: skip
 
 

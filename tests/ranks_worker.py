@@ -1,4 +1,4 @@
-"""What every rank of test_ranks runs: three steps of tiny JEPA in fp64, losses, gradients and teacher written out.
+"""What every rank of test_ranks runs: three steps of tiny JEPA in fp64; writes losses, gradients, teacher.
 
 Run by hand: python -m torch.distributed.run --nproc-per-node 2 tests/ranks_worker.py OUT.pt
 """

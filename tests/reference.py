@@ -1,4 +1,4 @@
-"""The published mathematics once more, written plainly and apart from the package: explicit loops, explicit softmax.
+"""The published mathematics once more, written plainly and apart from the package: loops, explicit softmax.
 
 Takes weights as plain tensors (a ``state_dict``) and indices as lists; shares no code with ``vjepa_distill``.
 """
@@ -132,7 +132,7 @@ def unit(x):
 
 
 def info_nce(anchors, candidates, labels, allowed, temperature):
-    """Mean over rows of -log softmax(cosine / temperature) at the label, over the allowed candidates alone."""
+    """Mean over rows of -log softmax(cosine / temperature) at the label, over allowed candidates alone."""
     losses = []
     for row, (anchor, label) in enumerate(zip(anchors, labels, strict=True)):
         logits = [unit(anchor) @ unit(c) / temperature for c in candidates]

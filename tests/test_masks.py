@@ -1,4 +1,4 @@
-"""Masks: the exact count in every tubelet, nothing in neither set, the same row on any rank; the official cut too."""
+"""Masks: the exact count in every tubelet, nothing in neither set, the same row on any rank."""
 
 import numpy as np
 import pytest

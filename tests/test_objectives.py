@@ -1,4 +1,4 @@
-"""Both stages equal a plain, separately written reference in fp64: losses and gradients, for ours and the scaffold's."""
+"""Both stages equal a plain reference, written apart, in fp64: losses, gradients; ours and the scaffold's."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""2 gloo ranks equal 1 rank on the whole batch: losses, gradients, weights, teacher, queue; and whole runs too."""
+"""2 gloo ranks equal 1 rank on the whole batch: losses, gradients, weights, teacher, queue; runs too."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def test_two_ranks_equal_one_in_losses_gradients_teacher_and_queue(tmp_path):
 
 
 def test_accumulation_averages_batches():
-    """NOW and SOON are means over rows; EVENTUALLY is not, for its negatives are those of one forward pass."""
+    """NOW and SOON are means over rows; EVENTUALLY is not: its negatives are those of one forward pass."""
     whole, halves = ranks_worker.build(), ranks_worker.build()
     weights = {"now": 1.0, "soon": 1.0, "eventually": 0.0}
     for stage, parts in ((whole, 1), (halves, 2)):

@@ -77,7 +77,7 @@ def test_init_starts_from_the_distilled_student_itself(tmp_path, world_folder, t
 
 
 def test_the_exported_head_speaks_in_the_teachers_own_units(tmp_path, world_folder, tiny_distill):
-    """Folding is exact: the exported head equals the trained one followed by the inverse of the standardisation."""
+    """Folding is exact: the exported head equals the trained one, then the standardisation undone."""
     run(
         "distill",
         *tiny_distill,

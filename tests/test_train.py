@@ -1,4 +1,4 @@
-"""The training step: stops before the update, skips on fp16 overflow, and updates everything that has a gradient."""
+"""The training step: stops before the update, skips on fp16 overflow, updates all that has a gradient."""
 
 from contextlib import nullcontext
 

@@ -70,7 +70,8 @@ def make_world(data: Data) -> None:
         return
     if any(Path(data.root).glob("videos/*")):
         raise UserError(
-            f"--data.source world would write into {data.root}, which holds other videos: give another --data.root"
+            f"--data.source world would write into {data.root}, which holds other videos: "
+            "give another --data.root"
         )
     with progress("writing the toy world") as update:
         write_world(data.root, data.world_videos, 0, data.num_frames, min(data.shape), progress=update)
@@ -122,8 +123,9 @@ def refuse_too_many_bad(index: Index, data: Data) -> None:
         reasons = {entry.path: entry.why for entry in index.bad}
         share = len(index.bad) / len(index.entries)
         raise UserError(
-            f"{len(index.bad)} of {len(index.entries)} files cannot be read ({listed(reasons, 3)}): more than "
-            f"data.max_bad={data.max_bad}. Mend them, or type --data.max_bad {share + 0.005:.2f} to leave them out"
+            f"{len(index.bad)} of {len(index.entries)} files cannot be read ({listed(reasons, 3)}): "
+            f"more than data.max_bad={data.max_bad}. Mend them, or type "
+            f"--data.max_bad {share + 0.005:.2f} to leave them out"
         )
 
 

@@ -70,7 +70,7 @@ def build_parser() -> Parser:
 
 
 def configured(schema: type, parser: Parser, chosen: Namespace) -> Any:
-    """The typed configuration; its own ``__post_init__`` runs here, for jsonargparse builds only the nested ones."""
+    """The typed configuration; its ``__post_init__`` runs here: jsonargparse builds only the nested ones."""
     built = parser.instantiate(chosen)
     return schema(**{f.name: built[f.name] for f in fields(schema)})
 

@@ -1,7 +1,7 @@
 """Every setting of a run, typed, with its constraints beside it; nothing here imports torch.
 
-Order of precedence: these defaults, then YAML (``--config``), then the command line. A length of the run (warm-up,
-EMA half-life) below 1 is a fraction of the run, from 1 on a number of steps.
+Order of precedence: these defaults, then YAML (``--config``), then the command line. A length of the run
+(warm-up, EMA half-life) below 1 is a fraction of the run, from 1 on a number of steps.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Term:
     """One objective and how much it counts."""
 
     weight: float | None = None
-    """Its λ in the sum; 0 leaves it out; null: its default (now 1, soon 1, eventually 0.25, match 1, others 1)."""
+    """Its λ in the sum; 0 leaves it out; null: its default (eventually 0.25, all others 1)."""
     name: str = ""
     """Registered name; empty: the key it stands under."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -209,7 +209,8 @@ class Run:
     def __post_init__(self) -> None:
         require(
             self.format <= FORMAT,
-            f"this configuration has format {self.format}, this version reads up to {FORMAT}: upgrade vjepa-distill",
+            f"this configuration has format {self.format}, this version reads up to {FORMAT}: "
+            "upgrade vjepa-distill",
         )
         positive(self, "steps", "batch_size", "accumulate", "log_every")
         require(bool(self.out), "no run folder given: type --out runs/NAME")
@@ -253,7 +254,8 @@ class DistillConfig(Run):
         super().__post_init__()
         require(
             len(self.teachers) == 1,
-            f"{len(self.teachers)} teachers given, 1 is needed: type e.g. --teachers.main.name timm/vit_tiny_patch16_224",
+            f"{len(self.teachers)} teachers given, 1 is needed: "
+            "type e.g. --teachers.main.name timm/vit_tiny_patch16_224",
         )
         for key, teacher in self.teachers.items():
             require(bool(teacher.name), f"teacher {key!r} has no name: type --teachers.{key}.name NAME")
@@ -298,7 +300,8 @@ class Ema:
     def __post_init__(self) -> None:
         require(
             (self.half_life is None) != (self.momentum is None),
-            f"ema.half_life={self.half_life} and ema.momentum={self.momentum}: give one, and null for the other",
+            f"ema.half_life={self.half_life} and ema.momentum={self.momentum}: "
+            "give one, and null for the other",
         )
 
 
@@ -354,11 +357,13 @@ class JepaConfig(Run):
             require(
                 frames >= 0 and frames % self.tubelet == 0,
                 f"spans.{name}={frames} frames do not divide into tubelets of {self.tubelet}: "
-                f"use {frames // self.tubelet * self.tubelet} or {(frames // self.tubelet + 1) * self.tubelet}",
+                f"use {frames // self.tubelet * self.tubelet} "
+                f"or {(frames // self.tubelet + 1) * self.tubelet}",
             )
         require(spans["now"] > 0, "spans.now=0: the student must see something; use at least one tubelet")
         for name in ("soon", "eventually"):
             require(
                 spans[name] > 0 or not self.objectives[name].weight,
-                f"spans.{name}=0 leaves its objective nothing to predict: type --objectives.{name}.weight 0, or a span",
+                f"spans.{name}=0 leaves its objective nothing to predict: "
+                f"type --objectives.{name}.weight 0, or a span",
             )

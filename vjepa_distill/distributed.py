@@ -155,9 +155,9 @@ def barrier() -> None:
 def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) -> Callable[..., Any]:
     """What the loop calls instead of the stage: its parts compiled if asked, inside DDP if there are ranks.
 
-    Parts are compiled and not the stage: masks are drawn by NumPy between them. Unused parameters are not searched
-    for: a backbone with one fails its contract. Buffers are not broadcast at every step: nothing here depends on
-    rank 0's batch statistics.
+    Parts are compiled and not the stage: masks are drawn by NumPy between them. Unused parameters are not
+    searched for: a backbone with one fails its contract. Buffers are not broadcast at every step: nothing
+    here depends on rank 0's batch statistics.
     """
     if compile:
         for part in (p for name, p in stage.named_children() if name != "objectives"):

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see: a single line that says what was given, what was expected, what to type."""
+"""The one exception a user is meant to see: a line that says what was given, expected, and what to type."""
 
 
 class UserError(ValueError):

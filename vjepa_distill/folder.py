@@ -39,7 +39,8 @@ def _empty(run: Path) -> None:
     """Remove a former run; a folder that is not one is left alone."""
     if any(run.iterdir()) and not (run / CONFIG).exists():
         raise UserError(
-            f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; empty it yourself or use another --out"
+            f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; "
+            "empty it yourself or use another --out"
         )
     shutil.rmtree(run)
 

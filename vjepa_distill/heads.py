@@ -1,4 +1,4 @@
-"""What sits on top of an encoder: the masked-token predictor, the outcome embedding, and the distillation head."""
+"""What sits on top of an encoder: masked-token predictor, outcome embedding, distillation head."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vjepa_distill.transformer import Block, init_weights, sincos3d
 
 
 def heads_for(dim: int) -> int:
-    """The number of attention heads for a width: the divisor of ``dim`` nearest below one head per 64 channels."""
+    """The number of attention heads for a width: its largest divisor up to one head per 64 channels."""
     return next(n for n in range(max(1, dim // 64), 0, -1) if dim % n == 0)
 
 
 class Predictor(nn.Module):
     """Predicts target tokens at asked places from the context tokens (V-JEPA, Bardes et al. 2024).
 
-    Context tokens get their position again; ``context_positions=False`` leaves it out, as the scaffold does. The
-    scaffold also puts the asked position through a Linear layer of its own (``project_positions=True``).
+    Context tokens get their position again; ``context_positions=False`` leaves it out, as the scaffold does.
+    The scaffold also puts the asked position through a Linear layer of its own (``project_positions=True``).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Predictor(nn.Module):
 
 
 class OutcomeHead(nn.Module):
-    """One embedding of how things will turn out, read from the NOW tokens by learned queries: [B, K, D] to [B, D]."""
+    """One embedding of how things will turn out, read from NOW by learned queries: [B, K, D] to [B, D]."""
 
     def __init__(self, dim: int, queries: int = 8, heads: int | None = None) -> None:
         super().__init__()

@@ -22,20 +22,20 @@ class Register(Protocol):
     """What a hook is handed: call it once for every name on offer."""
 
     def __call__(self, name: str, target: Any, *, summary: str = "", api: int = API) -> None:
-        """Offer ``target`` (a callable, or a lazy ``"package.module:attribute"``) under ``name`` (``family/model``).
+        """Offer ``target`` (a callable, or a lazy ``"package.module:attribute"``) as ``name`` (family/model).
 
-        A name that ends in ``/*`` offers a whole family: its target is called with the rest of the name first.
+        A name that ends in ``/*`` offers a family: its target is called with the rest of the name first.
         """
 
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Offer video encoders. A target called with its options returns a ``Backbone`` (see ``protocols.py``)."""
+    """Offer video encoders. A target called with its options returns a ``Backbone`` (``protocols.py``)."""
 
 
 @hookspec
 def register_objectives(register: Register) -> None:
-    """Offer losses. A target called with ``embed_dim=…, timeline=…`` and its options returns an ``Objective``."""
+    """Offer losses. A target called with embed_dim, timeline and its options returns an ``Objective``."""
 
 
 @hookspec

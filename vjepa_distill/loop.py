@@ -1,4 +1,4 @@
-"""The loop around the training step: learning rate, log, held-out scores, checkpoints, stopping and going on."""
+"""The loop around the training step: learning rate, log, held-out scores, checkpoints, stop and resume."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Loop:
             if outcome.stepped:
                 return outcome
         raise Diverged(
-            f"fp16 gradients overflowed {OVERFLOWS} times at step {step}, however low the loss scale: use bf16"
+            f"fp16 gradients overflowed {OVERFLOWS} times at step {step}, however low the scale: use bf16"
         )
 
     def _next(self) -> Batch:

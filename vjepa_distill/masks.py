@@ -1,8 +1,9 @@
 """Views: frozen values that say what the student may see; the same value is the same view.
 
-``Blocks`` follows V-JEPA's multi-block masks (Bardes et al. 2024), but equalises the *spatial* mask instead of
-truncating token lists: every row has the same exact number of hidden cells, tiled over time. No tubelet is favoured,
-and every token is either kept or asked. ``layout="official"`` reproduces the truncation, ``"shared"`` the scaffold.
+``Blocks`` follows V-JEPA's multi-block masks (Bardes et al. 2024), but equalises the *spatial* mask instead
+of truncating token lists: every row has the same exact number of hidden cells, tiled over time. No tubelet
+is favoured, and every token is either kept or asked. ``layout="official"`` reproduces the truncation,
+``"shared"`` the scaffold.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Sample:
-    """A random share of the tokens is seen, and just those are asked (masked distillation; UMT, InternVideo2)."""
+    """A random share of the tokens is seen, and just those are asked (masked distillation, as in UMT)."""
 
     share: float
 
@@ -92,8 +93,9 @@ class Blocks:
         hidden = round((1 - (1 - self.scale) ** self.count) * grid.cells)
         if self.scale * grid.cells < 0.5 or not 0 < hidden < grid.cells:
             raise UserError(
-                f"{self.count} blocks of {self.scale} of a {grid.h}x{grid.w} grid hide {hidden} of its {grid.cells} "
-                f"cells; between 1 and {grid.cells - 1} are needed: use a larger picture, or another count or scale"
+                f"{self.count} blocks of {self.scale} of a {grid.h}x{grid.w} grid hide {hidden} of its "
+                f"{grid.cells} cells; between 1 and {grid.cells - 1} are needed: use a larger picture, "
+                "or another count or scale"
             )
         return hidden
 
@@ -107,8 +109,8 @@ class Blocks:
 def _tokens(masks: list[np.ndarray], grid: Grid, device: torch.device) -> Tensor:
     """[h, w] masks to the indices of their tokens, the same cells in every tubelet: [B, n].
 
-    Rows of unequal length are cut to the shortest, last tubelets first: what the official code does, and what the
-    layouts "exact" and "shared" never need.
+    Rows of unequal length are cut to the shortest, last tubelets first: what the official code does, and
+    what the layouts "exact" and "shared" never need.
     """
     rows = [np.flatnonzero(np.broadcast_to(mask, grid)) for mask in masks]
     shortest = min(map(len, rows))
@@ -126,7 +128,7 @@ def _block_size(view: Blocks, grid: Grid, rng: np.random.Generator) -> Size:
 
 
 def _union(view: Blocks, grid: Grid, rng: np.random.Generator, size: Size | None = None) -> np.ndarray:
-    """A [h, w] mask of hidden cells: ``count`` blocks with uniform corners, of one size where one is given."""
+    """A [h, w] mask of hidden cells: ``count`` blocks with uniform corners, of one size if one is given."""
     hidden = np.zeros((grid.h, grid.w), dtype=bool)
     for _ in range(view.count):
         height, width = size or _block_size(view, grid, rng)

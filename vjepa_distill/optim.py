@@ -18,7 +18,7 @@ def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def make_optimizer(
     stage: nn.Module, betas: tuple[float, float], decay: float, decay_all: bool
 ) -> torch.optim.AdamW:
-    """Fused AdamW over everything that takes a gradient; matrices decay, norms, biases, positions and tokens do not."""
+    """Fused AdamW over all that takes a gradient; matrices decay, norms, biases, positions, tokens do not."""
     named = [(name, p) for name, p in stage.named_parameters() if p.requires_grad]
     spared = [p for name, p in named if not decay_all and _spared(name, p)]
     decayed = [p for name, p in named if decay_all or not _spared(name, p)]
@@ -32,7 +32,7 @@ def _spared(name: str, parameter: Tensor) -> bool:
 
 
 class Precision(NamedTuple):
-    """How matrix products are computed: a context for the forward pass, and a loss scaler (idle but for fp16)."""
+    """How matrix products are computed: a context for the forward pass, a loss scaler (idle but for fp16)."""
 
     autocast: Callable[[], AbstractContextManager]
     scaler: torch.amp.GradScaler

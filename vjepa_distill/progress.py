@@ -15,7 +15,7 @@ def progress_bar(what: str, total: int, start: int = 0, every: float = 15.0) -> 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Hands over `update(done, total)`; the bar appears with the first call, so that nothing to do shows nothing."""
+    """Hands over `update(done, total)`; the bar appears with the first call: nothing to do shows nothing."""
     with ExitStack() as shown:
         bars: list[_Bar | _Lines] = []
 

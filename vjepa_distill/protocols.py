@@ -25,10 +25,10 @@ class Backbone(Protocol):
     embed_dim: int
 
     def grid(self, T: int, H: int, W: int) -> Grid:
-        """The token grid of a clip of T frames of H by W pixels; ValueError, in words, for sizes it cannot take."""
+        """The token grid of a clip of T frames of H by W pixels; ValueError, in words, for other sizes."""
 
     def __call__(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        """clip: float RGB [B, 3, T, H, W] in [0, 1]; keep: int64 [B, K] or None. Returns [B, K or L, embed_dim]."""
+        """clip float RGB [B, 3, T, H, W] in [0, 1], keep int64 [B, K] or None -> [B, K or L, embed_dim]."""
 
 
 class Timeline(NamedTuple):
@@ -57,7 +57,7 @@ class Draw(NamedTuple):
 
 
 class View(Hashable, Protocol):
-    """What the student may see, as a frozen value: objectives that name the same view share one student pass."""
+    """What the student may see, as a frozen value: objectives with the same view share one student pass."""
 
     def split(self, grid: Grid, draw: Draw) -> Split: ...
 
@@ -99,7 +99,7 @@ class Latents:
     video: Tensor
     """int64 [B], as in ``Batch``."""
     notes: dict[str, Tensor] = field(default_factory=dict)
-    """Detached scalars an objective wants in the log (skill, baseline, accuracy): ``latents.note(name, value)``."""
+    """Detached scalars an objective wants in the log (skill, accuracy): ``latents.note(name, value)``."""
 
     def note(self, name: str, value: Tensor) -> None:
         """Put a scalar in the log beside the loss."""
@@ -110,8 +110,8 @@ class Latents:
 class Objective(Protocol):
     """One named loss: an ``nn.Module`` that says which views it needs and returns one unweighted scalar.
 
-    Built as ``target(embed_dim=D, timeline=Timeline | None, **options)``. May own weights (they join the optimizer)
-    and may define ``after_step()``, called after every update of the weights.
+    Built as ``target(embed_dim=D, timeline=Timeline | None, **options)``. May own weights (they join the
+    optimizer) and may define ``after_step()``, called after every update of the weights.
     """
 
     def views(self) -> Sequence[View]:
@@ -151,4 +151,4 @@ class Decoder(Protocol):
         """Find out what is in the file; DecodeError with the reason when it cannot be used."""
 
     def read(self, path: str, indices: Sequence[int], info: VideoInfo) -> np.ndarray:
-        """The frames at these display-order indices (repeats allowed): uint8 RGB [N, H, W, 3], rotation applied."""
+        """The frames at these display-order indices, repeats allowed: uint8 RGB [N, H, W, 3], rotated."""

@@ -1,7 +1,7 @@
-"""Standardised targets: teacher tokens brought to a common scale with statistics that are estimated once, then frozen.
+"""Standardised targets: teacher tokens on a common scale, by statistics that are estimated once, then frozen.
 
-The affine kinds (``channel``, ``phi-s``, ``global``) fold into the distillation head's last Linear layer at export,
-so that exported tokens are in the teacher's own units. PHI-S: Ranzinger et al. 2024, arXiv 2410.01680.
+The affine kinds (``channel``, ``phi-s``, ``global``) fold into the distillation head's last Linear layer at
+export, so that exported tokens are in the teacher's own units. PHI-S: Ranzinger et al., arXiv 2410.01680.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class Moments:
 class Standardiser(nn.Module):
     """Maps teacher tokens x [..., D] to ((x - mean) @ rotation) * scale, or normalises every token by itself.
 
-    Kinds: ``channel`` (each channel to variance 1), ``phi-s`` (rotated so that all channels share one variance, then
-    one scale), ``global`` (one scale), ``layernorm`` (each token by itself; not affine), ``none``. ``mean_token`` is
-    always estimated: predicting it everywhere is the floor that held-out scores are printed beside.
+    Kinds: ``channel`` (each channel to variance 1), ``phi-s`` (rotated so that all channels share one
+    variance, then one scale), ``global`` (one scale), ``layernorm`` (each token by itself; not affine),
+    ``none``. ``mean_token`` is always estimated: predicting it everywhere is the floor that held-out scores
+    are printed beside.
     """
 
     mean: Tensor
@@ -87,7 +88,7 @@ class Standardiser(nn.Module):
         return (centred @ self.rotation if self.rotation.numel() else centred) * self.scale
 
     def inverse(self, tokens: Tensor) -> Tensor:
-        """Standardised units back to the teacher's; the identity for ``layernorm``, which cannot be undone."""
+        """Standardised units back to the teacher's; the identity for ``layernorm``: that cannot be undone."""
         tokens = promote(tokens)
         return self._spread(tokens) + self.mean if self.affine else tokens
 
@@ -118,7 +119,7 @@ def _global(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _phi_s(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Principal axes, then a Hadamard rotation: every channel ends with the mean of the eigenvalues as variance."""
+    """Principal axes, then a Hadamard rotation: the variance of every channel is the eigenvalues' mean."""
     axes = torch.linalg.eigh(covariance).eigenvectors
     hadamard = torch.from_numpy(hadamard_matrix(len(covariance)))
     return axes @ hadamard.T, _global(covariance)[1]
@@ -144,7 +145,7 @@ def _paley(prime: int) -> np.ndarray:
 def hadamard_matrix(order: int) -> np.ndarray:
     """An orthogonal matrix of entries ±1/√order, float64 [order, order].
 
-    Built by doubling (Sylvester 1867) from order 1, 12, 20, 24 or 44; UserError for an order none of these reach.
+    Built by doubling (Sylvester 1867) from order 1, 12, 20, 24 or 44; UserError for any other order.
     """
     for base, prime in ((1, 0), (12, 11), (20, 19), (24, 23), (44, 43)):
         ratio, rest = divmod(order, base)

@@ -47,7 +47,7 @@ def train_step(
     autocast: Callable[[], AbstractContextManager],
     step: int,
 ) -> Outcome:
-    """One update of the weights from one or more batches; ``forward`` is the stage, in DDP where there are ranks.
+    """One update of the weights from one or more batches; ``forward`` is the stage, or DDP around it.
 
     Raises Diverged, on every rank alike and before anything is updated.
     """

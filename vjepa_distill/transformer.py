@@ -1,4 +1,4 @@
-"""The parts that the native video ViT and the predictor share: 3D positions and a pre-norm transformer block."""
+"""The parts that the native video ViT and the predictor share: 3D positions, a pre-norm transformer block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BASE = 10000.0
 
 
 def axis_widths(dim: int) -> tuple[int, int, int]:
-    """How a width is shared by t, h and w: even thirds, the remainder to w. ValueError for odd or tiny widths."""
+    """How a width is shared by t, h, w: even thirds, the remainder to w. ValueError for odd, tiny widths."""
     if dim % 2 or dim < 6:
         raise ValueError(f"3D sin-cos positions need an even width of at least 6, not {dim}")
     third = dim // 3 // 2 * 2
@@ -20,7 +20,7 @@ def axis_widths(dim: int) -> tuple[int, int, int]:
 
 
 def sincos(position: Tensor, dim: int) -> Tensor:
-    """[...] positions to [..., dim]: [sin | cos] of p / 10000^(i / (dim/2)), in fp64 (Vaswani et al. 2017)."""
+    """[...] positions to [..., dim]: [sin | cos] of p / 10000^(i / (dim/2)), fp64 (Vaswani et al. 2017)."""
     rate = BASE ** (-torch.arange(dim // 2, device=position.device, dtype=torch.float64) / (dim / 2))
     angle = position.double().unsqueeze(-1) * rate
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
@@ -51,7 +51,7 @@ def rotary_angles(position: Tensor, head_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
-    """Turn neighbouring pairs (x_2i, x_2i+1) of [..., L, d] by angle [..., L, d/2]; the dtype of x is kept."""
+    """Turn neighbouring pairs (x_2i, x_2i+1) of [..., L, d] by angle [..., L, d/2]; x keeps its dtype."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
@@ -77,7 +77,7 @@ class Attention(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): drops a whole residual branch of a row with probability p in training."""
+    """Stochastic depth (Huang et al. 2016): drops a residual branch of a row with probability p."""
 
     def __init__(self, p: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The subcommands that are no training run: what each takes, and where its work is found when it is asked for."""
+"""The subcommands that are no training run: what each takes, and where its work is found when asked for."""
 
 from __future__ import annotations
 

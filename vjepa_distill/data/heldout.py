@@ -1,4 +1,4 @@
-"""The clips kept out of training, in batches that are read when asked for: always the same frames, centre crop."""
+"""The clips kept out of training, in batches read when asked for: always the same frames, centre crop."""
 
 from __future__ import annotations
 

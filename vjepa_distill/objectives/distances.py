@@ -29,7 +29,7 @@ def cosine(z: Tensor, target: Tensor) -> Tensor:
 
 
 def cosine_smooth_l1(z: Tensor, target: Tensor) -> Tensor:
-    """0.9 · cosine + 0.1 · smooth-L1, the best plain mixture in PHI-S (Ranzinger et al. 2024, arXiv 2410.01680)."""
+    """0.9 · cosine + 0.1 · smooth-L1, the best plain mixture in PHI-S (Ranzinger, arXiv 2410.01680)."""
     return 0.9 * cosine(z, target) + 0.1 * smooth_l1(z, target)
 
 

@@ -76,14 +76,14 @@ class Soon(nn.Module):
 
 
 class Eventually(nn.Module):
-    """Align an outcome embedding read from NOW with the mean far-future teacher token: InfoNCE (van den Oord 2018).
+    """Align an outcome read from NOW with the mean far-future teacher token: InfoNCE (van den Oord 2018).
 
-    Rows of all ranks are candidates, and so is a queue of past targets (He et al. 2020), so that small batches train;
-    a clip of the same video is never a negative.
+    Rows of all ranks are candidates, and so is a queue of past targets (He et al. 2020), so that small
+    batches train; a clip of the same video is never a negative.
 
     Args:
         temperature: divides the cosine similarities.
-        symmetric: also find the right prediction for every target (over the batch alone: past predictions are stale).
+        symmetric: also find the right prediction for every target (in the batch alone: past ones are stale).
         queue: how many past targets are kept as negatives.
         queries, heads: of the outcome head.
     """
@@ -123,7 +123,8 @@ class Eventually(nn.Module):
         if self.training and len(targets) == 1 and len(self.queue) == 0:
             raise UserError(
                 "EVENTUALLY has one clip a step and no queue: its loss is 0 and teaches nothing. Type "
-                "--objectives.eventually.options.queue 256, a larger --batch_size, or --objectives.eventually.weight 0"
+                "--objectives.eventually.options.queue 256, a larger --batch_size, "
+                "or --objectives.eventually.weight 0"
             )
         filled = self.queue_video >= 0
         candidates = torch.cat([targets, self.queue[filled].to(targets.dtype)])
@@ -136,7 +137,7 @@ class Eventually(nn.Module):
         return loss
 
     def _all(self, rows: Tensor) -> Tensor:
-        """The rows of all ranks in training; held-out clips are scored by each rank on its own, in any number."""
+        """The rows of all ranks in training; held-out clips, in any number, each rank scores on its own."""
         return gather(rows) if self.training else rows
 
     def _contrast(

@@ -1,7 +1,7 @@
 """Distill: any encoder learns to speak the tokens of a frozen teacher (stage 1).
 
-The same three moves as in ``jepa.py``: the target (each teacher's tokens, standardised), the context (student and
-head), the losses.
+The same three moves as in ``jepa.py``: the target (each teacher's tokens, standardised), the context
+(student and head), the losses.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from vjepa_distill.tokens import Grid, promote, resample
 class Distill(nn.Module):
     """Token matching. Teachers, heads and standardisers are mappings with the same keys, one teacher each.
 
-    The student runs once per distinct view. Grids need not agree: a teacher is shown a resized clip if that makes
-    them agree, else features are interpolated onto the larger grid in space, and onto the student's in time.
+    The student runs once per distinct view. Grids need not agree: a teacher is shown a resized clip if that
+    makes them agree, else features are interpolated onto the larger grid in space, the student's in time.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Distill(nn.Module):
         splits: dict[View, Split],
         seen: dict[View, Tensor],
     ) -> Latents:
-        """What the objectives get of one teacher: its standardised tokens, and the student's projected ones."""
+        """What the objectives get of one teacher: its standardised tokens, the student's projected ones."""
         tokens, common = self.target(name, batch.clip, grid)
         if common != grid:
             if any(view != Whole() for view in self.views):
                 raise UserError(
-                    f"the student's grid {tuple(grid)} and the teacher's {tuple(common)} differ: a share of the "
-                    "tokens can only be matched where grids agree; use share 1, or another size"
+                    f"the student's grid {tuple(grid)} and the teacher's {tuple(common)} differ: a share of "
+                    "the tokens can only be matched where grids agree; use share 1, or another size"
                 )
             splits = {view: view.split(common, draw) for view in self.views}
 
@@ -96,7 +96,7 @@ class Distill(nn.Module):
 
     @torch.no_grad()
     def target(self, name: str, clip: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """A teacher's tokens in its own units, and the grid they lie on (the student's one wherever possible)."""
+        """A teacher's tokens in its own units, and the grid they lie on (the student's where possible)."""
         teacher = self.teachers[name]
         clip = fitted(teacher, clip, grid)
         native = teacher.grid(*clip.shape[2:])
@@ -165,7 +165,7 @@ def _keep(view: View, splits: Mapping[View, Split]) -> Tensor | None:
 def fitted(teacher: Backbone, clip: Tensor, grid: Grid) -> Tensor:
     """The clip resized so that the teacher's grid has the student's height and width, where the teacher can.
 
-    clip [B, 3, T, H, W] to [B, 3, T, H', W']; unchanged where grids agree already or no size makes them agree.
+    clip [B, 3, T, H, W] to [B, 3, T, H', W']; unchanged where grids agree already or no size makes them.
     """
     frames, height, width = clip.shape[2:]
     native = teacher.grid(frames, height, width)

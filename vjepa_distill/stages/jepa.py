@@ -23,13 +23,13 @@ TeacherContext = Literal["full", "segment", "prefix"]
 
 
 class Jepa(nn.Module):
-    """Tri-temporal JEPA: EMA teacher, masked and future latents, whatever the objectives ask (V-JEPA, V-JEPA 2).
+    """Tri-temporal JEPA: EMA teacher, masked and future latents, whatever the objectives ask (V-JEPA 1, 2).
 
     Args:
         objectives: by name; each is asked for its views and handed ``Latents``.
         momentum: (step) -> the share of itself the teacher keeps at that update.
-        teacher_context: what the teacher sees when it makes a target: the whole clip (``full``), each of NOW, SOON and
-            EVENTUALLY on its own (``segment``), or nothing later than the span (``prefix``).
+        teacher_context: what the teacher sees when it makes a target: the whole clip (``full``), each of NOW,
+            SOON and EVENTUALLY on its own (``segment``), or nothing later than the span (``prefix``).
         normalise_target: LayerNorm without affine over the teacher's tokens; without it scale drifts.
     """
 
@@ -81,7 +81,7 @@ class Jepa(nn.Module):
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """The teacher follows the student: parameters by EMA, buffers (BatchNorm statistics, counters) by copy."""
+        """The teacher follows the student: parameters by EMA, buffers (BatchNorm's, counters) by copy."""
         keep = self.momentum(step)
         for h, z in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             h.lerp_(z.to(h.dtype), 1 - keep)
