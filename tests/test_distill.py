@@ -55,6 +55,7 @@ def student(tubelet=(2, 8, 8)):
         (Pixels(2, 8, 8), Grid(4, 4, 6)),
         (Pixels(2, 4, 4), Grid(4, 4, 6)),  # shown a clip of half the size
         (Pixels(2, 16, 16), Grid(4, 4, 6)),  # shown one of twice the size
+        (Pixels(2, 4, 8), Grid(4, 4, 6)),  # shown one squeezed in height alone
         (Pixels(4, 8, 8), Grid(4, 4, 6)),  # slower: interpolated in time
         (Pixels(1, 8, 8), Grid(4, 4, 6)),  # faster
         (Pixels(2, 4, 4, only=(32, 48)), Grid(4, 8, 12)),  # finer and of one size: the student is brought onto its grid

@@ -43,9 +43,12 @@ def test_a_step_follows_the_gradient_and_then_the_teacher_follows():
 
 
 def test_accumulated_batches_are_averaged_and_clipped_once():
-    stage = Toy()
-    step(stage, [torch.full((2, 2), 2.0), torch.full((2, 2), 4.0)], clip=1.0)
-    torch.testing.assert_close(stage.weight.detach(), torch.full((2, 2), 1 - 0.1 * 0.5))
+    batches = [torch.full((2, 2), 2.0), torch.full((2, 2), 4.0)]
+    averaged, clipped = Toy(), Toy()
+    assert step(averaged, batches).norm == pytest.approx(6.0)
+    torch.testing.assert_close(averaged.weight.detach(), torch.full((2, 2), 1 - 0.1 * 3.0))
+    step(clipped, batches, clip=1.0)
+    torch.testing.assert_close(clipped.weight.detach(), torch.full((2, 2), 1 - 0.1 * 0.5))
 
 
 def test_a_loss_that_is_not_finite_is_named_and_nothing_moves():
