@@ -277,12 +277,12 @@ def test_resume_alone_takes_the_settings_of_the_run(tmp_path: Path) -> None:
 
 
 def test_encode_cuts_clips_as_the_run_did_unless_told_otherwise(tmp_path: Path) -> None:
-    from vjepa_distill import checkpoint, registry
+    from vjepa_distill import exports, registry
 
     clip = {"num_frames": 8, "height": 32, "width": 48, "sampling": "fps", "fps": 4.0}
     record = {"backbone": registry.provenance("backbone", "conv/small", {}), "clip": clip}
     backbone = registry.create("backbone", "conv/small", width=8)
-    checkpoint.export_backbone(tmp_path / "student.safetensors", backbone, record)
+    exports.export_backbone(tmp_path / "student.safetensors", backbone, record)
     words = ["encode", "--from", str(tmp_path), "--out=f.safetensors", "--data.num_frames=6"]
     data = build_parser().parse_args(with_clip_of_run(words)).encode.data
     assert (data.num_frames, data.size, data.sampling, data.fps) == (6, [32, 48], "fps", 4.0)

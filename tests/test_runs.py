@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from vjepa_distill import checkpoint
+from vjepa_distill import checkpoint, exports
 from vjepa_distill.cli import main
 
 
@@ -43,10 +43,10 @@ def test_distill_then_jepa_then_both_load(tmp_path, world_folder, tiny_distill, 
     assert run("distill", *tiny_distill, "--data.root", world_folder, "--out", first) == 0
     spans = [o for o in tiny_jepa if not o.startswith("--student")]
     assert run("jepa-train", *spans, "--data.root", world_folder, "--out", second, "--init", first) == 0
-    student = checkpoint.load_backbone(first)
+    student = exports.load_backbone(first)
     clip = torch.rand(1, 3, 8, 32, 32)
     assert student(clip).shape == (1, student.grid(8, 32, 32).length, 24)
-    assert checkpoint.load_backbone(second, "teacher")(clip).shape == student(clip).shape
+    assert exports.load_backbone(second, "teacher")(clip).shape == student(clip).shape
     settings = yaml.safe_load((second / "config.yaml").read_text())
     assert settings["student"] == {
         "name": "vjepa/tiny",
@@ -89,7 +89,7 @@ def test_the_exported_head_speaks_in_the_teachers_own_units(tmp_path, world_fold
         tmp_path / "d",
     )
     state = checkpoint.load(tmp_path / "d" / "checkpoints" / "ckpt_final.pt")["stage"]
-    head, tokens = checkpoint.load_head(tmp_path / "d"), torch.randn(5, 24)
+    head, tokens = exports.load_head(tmp_path / "d"), torch.randn(5, 24)
     norm = [state[f"heads.main.layers.0.{part}"] for part in ("weight", "bias")]
     x = torch.nn.functional.layer_norm(tokens, (24,), *norm)
     x = torch.nn.functional.gelu(
@@ -164,7 +164,7 @@ def test_resume_with_other_settings_is_refused_by_name(tmp_path, world_folder, t
 
 
 def test_no_videos_is_said_before_any_model_is_built(tmp_path, tiny_distill, capsys, monkeypatch):
-    monkeypatch.setattr(checkpoint, "load_backbone", lambda *_, **__: pytest.fail("a model was built"))
+    monkeypatch.setattr(exports, "load_backbone", lambda *_, **__: pytest.fail("a model was built"))
     line = refused(
         capsys, "distill", *tiny_distill, "--data.root", tmp_path / "nowhere", "--out", tmp_path / "x"
     )

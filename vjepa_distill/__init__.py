@@ -14,7 +14,7 @@ from vjepa_distill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from vjepa_distill.backbones.hidden import Hidden
-    from vjepa_distill.checkpoint import load_backbone
+    from vjepa_distill.exports import load_backbone
     from vjepa_distill.masks import Blocks, Span, Whole
     from vjepa_distill.protocols import Backbone, Batch, DecodeError, Decoder, Latents, Objective, VideoInfo
     from vjepa_distill.registry import create
@@ -38,7 +38,7 @@ _LAZY = {
     "Span": "masks",
     "Whole": "masks",
     "create": "registry",
-    "load_backbone": "checkpoint",
+    "load_backbone": "exports",
 }
 
 __all__ = [

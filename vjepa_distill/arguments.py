@@ -38,7 +38,7 @@ def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
     source = value_of(given, "--from")
     if source is None or "--help" in given:
         return given
-    from vjepa_distill.checkpoint import locate, read_record
+    from vjepa_distill.exports import locate, read_record
 
     path = locate(source)
     if path is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vjepa_distill import checkpoint, registry
+from vjepa_distill import exports, registry
 from vjepa_distill.config import Component, Data, Run, Term
 from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.heldout import HeldOut
@@ -137,26 +137,26 @@ def loader_of(config: Run, clips: VideoClips, ranks: Ranks) -> Loader:
 
 def encoder_of(component: Component) -> nn.Module:
     """A registered backbone, a file's class, or the student of a run."""
-    return checkpoint.load_backbone(component.name, options=component.options or None)
+    return exports.load_backbone(component.name, options=component.options or None)
 
 
 def untrained(component: Component) -> bool:
     """Whether an encoder comes with the weights it was initialised with, as far as its settings tell."""
-    given = any(component.options.get(name) for name in checkpoint.FIRST_VALUES)
-    return not given and checkpoint.locate(component.name) is None
+    given = any(component.options.get(name) for name in exports.FIRST_VALUES)
+    return not given and exports.locate(component.name) is None
 
 
 def provenance_of(component: Component) -> dict[str, Any]:
     """What an export says about how to build this encoder again."""
-    path = checkpoint.locate(component.name)
+    path = exports.locate(component.name)
     if path is not None:
-        return checkpoint.read_record(path)["backbone"]
+        return exports.read_record(path)["backbone"]
     return registry.provenance("backbone", component.name, component.options)
 
 
 def check_component(kind: str, component: Component | Term) -> None:
     """Refuse unknown names and options before any data is read."""
-    if kind == "backbone" and checkpoint.locate(component.name) is not None:
+    if kind == "backbone" and exports.locate(component.name) is not None:
         return
     registry.check_options(kind, component.name, component.options)
 

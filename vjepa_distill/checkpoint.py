@@ -1,32 +1,18 @@
-"""What a run keeps: atomic checkpoints for an exact resume, and exported models for the next stage."""
+"""What a run keeps for itself: atomic checkpoints that hold all an exact resume needs."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import nn
 
-from vjepa_distill import registry
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
-from vjepa_distill.heads import Projector
 
 FORMAT = 1
-KEY = "vjepa_distill"  # of the JSON record among a safetensors file's metadata
-# Options that only say where a backbone's first values come from: an export holds the values, and the file
-# they came from may be gone. A plugin's backbone that names its own so can be exported the same way.
-FIRST_VALUES = ("weights", "pretrained")
-
-
-# Checkpoints: everything a resume needs --------------------------------------------------------------
 
 
 def path_for(run: Path | str, step: int | None = None) -> Path:
@@ -54,7 +40,11 @@ def load(path: Path | str, mmap: bool = False) -> dict[str, Any]:
         ) from problem
     if not isinstance(state, dict) or "format" not in state:
         raise UserError(f"{path} is no checkpoint of vjepa-distill: it carries no format number")
-    _check_format(state["format"], path)
+    if state["format"] != FORMAT:
+        raise UserError(
+            f"{path} has format {state['format']}, this version reads {FORMAT}: "
+            "pip install --upgrade vjepa-distill"
+        )
     return state
 
 
@@ -93,132 +83,3 @@ def _check_plain(value: Any, place: str) -> None:
         raise TypeError(
             f"{place} is a {type(value).__name__}: a checkpoint holds tensors and plain types only"
         )
-
-
-def _check_format(number: Any, path: Path) -> None:
-    if number != FORMAT:
-        raise UserError(
-            f"{path} has format {number}, this version reads {FORMAT}: pip install --upgrade vjepa-distill"
-        )
-
-
-# Exports: what a run hands on ------------------------------------------------------------------------
-
-
-def export_backbone(path: Path | str, backbone: nn.Module, record: Mapping[str, Any]) -> Path:
-    """Writes a model's tensors as safetensors, its record as JSON in the metadata.
-
-    record["backbone"] is registry.provenance of what to build; the rest ("stage", clip size, ...) is kept.
-    """
-    text = json.dumps({"format": FORMAT, **record})
-    # Clones: safetensors refuses tensors that share memory, such as the slices of a fused projection.
-    state = backbone.state_dict()
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    return write_atomic(path, lambda file: file.write(safetensors.torch.save(tensors, {KEY: text})))
-
-
-def export_head(path: Path | str, head: Projector, record: Mapping[str, Any]) -> Path:
-    """Writes a distillation head beside its student: the same, with how to build it under "head"."""
-    return export_backbone(path, head, {**record, "head": head.record})
-
-
-def read_record(path: Path | str) -> dict[str, Any]:
-    """What an exported file says about itself. UserError if it is not one of ours, damaged or newer."""
-    path = Path(path)
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            record = json.loads((file.metadata() or {})[KEY])
-    except (OSError, safetensors.SafetensorError) as problem:
-        raise UserError(f"{path} cannot be read as safetensors: {problem}") from problem
-    except KeyError:
-        raise UserError(f"{path} was not exported by vjepa-distill: its metadata has no {KEY!r}") from None
-    _check_format(record["format"], path)
-    return record
-
-
-def locate(source: Path | str, which: str = "student") -> Path | None:
-    """The exported file that a run folder or file name stands for; None for a registered name."""
-    path = Path(source)
-    if path.is_dir():
-        if not (path / f"{which}.safetensors").is_file():
-            raise UserError(
-                f"{path} holds no {which}.safetensors, which a run writes at its end: finish it with --resume"
-            )
-        return path / f"{which}.safetensors"
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise UserError(f"there is no file {path}")
-        return path
-    return None
-
-
-def load_backbone(
-    source: Path | str,
-    which: str = "student",
-    options: Mapping[str, Any] | None = None,
-    random_weights: bool = False,
-) -> nn.Module:
-    """The encoder of a run (its "student", or "teacher": the average of the student), of a file, or by name.
-
-    options: for a registered name only. random_weights: build it and load nothing, the floor of every probe.
-    UserError where the plugin that made it is missing (it says what to install) or the tensors do not fit.
-    """
-    path = locate(source, which)
-    if path is None:
-        chosen = dict(options or {})
-        return registry.create("backbone", str(source), **_without_first_values(chosen, random_weights))
-    if options:
-        raise UserError(f"options {sorted(options)}: {path} brings its own, leave them out")
-    made = read_record(path)["backbone"]
-    if words := registry.missing(made):
-        raise UserError(words)
-    backbone = registry.create("backbone", made["name"], **_without_first_values(made["options"], True))
-    return backbone if random_weights else _fill(backbone, path)
-
-
-def load_head(source: Path | str) -> Projector:
-    """The distillation head of a run: student tokens to teacher tokens, in the teacher's own units.
-
-    UserError where there is none, or where it no longer fits: the student was trained on (stage "jepa").
-    """
-    student = locate(source)
-    stage = read_record(student).get("stage", "unknown") if student else "none (a registered name)"
-    if student is None or stage != "distill":
-        raise UserError(
-            f"--space teacher needs a run of distill, and the stage of {source} is {stage}: no head fits its "
-            "tokens. Type --space backbone, or give the distill run"
-        )
-    path = student.with_name("head.safetensors")
-    return _fill(Projector(**read_record(path)["head"]), path)
-
-
-def load_encoder(
-    source: Path | str, space: Literal["backbone", "teacher"] = "backbone", **how: Any
-) -> nn.Module:
-    """What encode runs: load_backbone(source, **how), for the teacher's space with the head upon it."""
-    if space == "backbone":
-        return load_backbone(source, **how)
-    head = load_head(source)  # first: it refuses in a moment what would take a while to load
-    return nn.Sequential(load_backbone(source, **how), head)
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A short hash of all tensors of a model: the same name only for the same values."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _without_first_values(options: Mapping[str, Any], drop: bool) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if not (drop and name in FIRST_VALUES)}
-
-
-def _fill(module: Any, path: Path) -> Any:
-    try:
-        module.load_state_dict(safetensors.torch.load_file(path), strict=True)
-    except RuntimeError as problem:
-        reason = " ".join(str(problem).split())[:400]
-        raise UserError(f"{path} does not fit the model it names: {reason}") from problem
-    return module

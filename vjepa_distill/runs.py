@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vjepa_distill import assemble, checkpoint, folder
+from vjepa_distill import assemble, checkpoint, exports, folder
 from vjepa_distill.config import Component, DistillConfig, JepaConfig, Run
 from vjepa_distill.distributed import Ranks, all_mean, broadcast_object, process_group, wrap
 from vjepa_distill.errors import UserError
@@ -131,9 +131,9 @@ def export_distilled(stage: Distill, config: DistillConfig) -> None:
     for key, taught in config.teachers.items():
         record = {**made, "teacher": assemble.provenance_of(taught), "teacher_key": key}
         head = stage.heads[key].with_last(stage.standardisers[key].folded)
-        checkpoint.export_head(run / "head.safetensors", head, record)
-        checkpoint.export_backbone(run / "statistics.safetensors", stage.standardisers[key], record)
-    checkpoint.export_backbone(run / "student.safetensors", stage.student, made)
+        exports.export_head(run / "head.safetensors", head, record)
+        exports.export_backbone(run / "statistics.safetensors", stage.standardisers[key], record)
+    exports.export_backbone(run / "student.safetensors", stage.student, made)
 
 
 def verdict(scores: dict[str, float]) -> str:
@@ -180,8 +180,8 @@ def jepa_train(config: JepaConfig) -> Path:
         loop_of(stage, parts, config, world, videos, watch).run()
         if world.ranks.rank == 0:
             made = record_of("jepa", config.student, config)
-            checkpoint.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
-            checkpoint.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
+            exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
+            exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
     return Path(config.out)
 
 
@@ -189,10 +189,10 @@ def component_of(config: JepaConfig) -> Component:
     """The student to build: that of --init, which must be the one named if one is named."""
     if not config.init:
         return config.student
-    path = checkpoint.locate(config.init)
+    path = exports.locate(config.init)
     if path is None:
         raise UserError(f"--init {config.init}: there is no such run folder or .safetensors file")
-    made = checkpoint.read_record(path)["backbone"]
+    made = exports.read_record(path)["backbone"]
     found = Component(made["name"], made["options"])
     if config.student.name and config.student != found:
         raise UserError(

@@ -65,14 +65,14 @@ def run(chosen: Any) -> int:
     """Encode every readable video once, in the order of the file names."""
     import torch
 
-    from vjepa_distill import assemble, checkpoint
+    from vjepa_distill import assemble, exports
     from vjepa_distill.data.clips import VideoClips
     from vjepa_distill.data.loader import Loader
     from vjepa_distill.data.quarantine import listed
     from vjepa_distill.evaluate.encode import encode
     from vjepa_distill.progress import progress
 
-    if chosen.options and checkpoint.locate(chosen.source) is None:
+    if chosen.options and exports.locate(chosen.source) is None:
         assemble.check_component("backbone", assemble.Component(chosen.source, chosen.options))
     if not chosen.out.endswith(".safetensors"):
         raise UserError(
@@ -81,7 +81,7 @@ def run(chosen: Any) -> int:
     device, data = assemble.device_of(chosen.device), chosen.data
     torch.manual_seed(chosen.seed)
     how = {"options": chosen.options, "random_weights": chosen.random_weights}
-    encoder = checkpoint.load_encoder(chosen.source, chosen.space, which=chosen.which, **how)
+    encoder = exports.load_encoder(chosen.source, chosen.space, which=chosen.which, **how)
     decoder = assemble.decoder_of(data)
     index = assemble.index_of(data, decoder)
     recipe = assemble.recipe_of(data, train=False)
@@ -89,7 +89,7 @@ def run(chosen: Any) -> int:
     loader = Loader(clips, chosen.batch_size, workers=data.workers, timeout=data.timeout, max_bad=1.0)
     record = {
         "source": chosen.source,
-        "weights": checkpoint.fingerprint(encoder),
+        "weights": exports.fingerprint(encoder),
         "space": chosen.space,
         "random_weights": chosen.random_weights,
         "clip": vars(recipe),

@@ -1,0 +1,94 @@
+"""An export hands the same model on, and refuses in words what it cannot be built from."""
+
+import pytest
+import torch
+
+from vjepa_distill import exports, registry
+from vjepa_distill.errors import UserError
+from vjepa_distill.heads import Projector
+
+NAME, OPTIONS = "vjepa/tiny", {"depth": 1, "width": 48, "heads": 2}
+
+
+def made(options=OPTIONS, stage="distill"):
+    return {"backbone": registry.provenance("backbone", NAME, options), "stage": stage}
+
+
+@pytest.fixture
+def student():
+    torch.manual_seed(0)
+    return registry.create("backbone", NAME, **OPTIONS).eval()
+
+
+@pytest.fixture
+def run(tmp_path, student):
+    """A finished stage 1: a student, its average, and a head."""
+    exports.export_backbone(tmp_path / "student.safetensors", student, made())
+    torch.manual_seed(1)
+    average = registry.create("backbone", NAME, **OPTIONS)
+    exports.export_backbone(tmp_path / "teacher.safetensors", average, made())
+    exports.export_head(tmp_path / "head.safetensors", Projector(48, 10), {"stage": "distill"})
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["run", "file"])
+def test_an_exported_student_gives_the_same_tokens(run, student, source):
+    clip = torch.rand(1, 3, 4, 32, 48)
+    loaded = exports.load_backbone(run if source == "run" else run / "student.safetensors").eval()
+    assert torch.equal(loaded(clip), student(clip))
+    assert not torch.equal(exports.load_backbone(run, "teacher").eval()(clip), student(clip))
+
+
+def test_an_export_needs_no_file_its_first_values_came_from(tmp_path):
+    options = {"timm": {"embed_dim": 48, "depth": 1, "num_heads": 2}}
+    name = "timm/vit_tiny_patch16_224"
+    encoder = registry.create("backbone", name, **options)
+    record = {"backbone": registry.provenance("backbone", name, {**options, "weights": "gone.safetensors"})}
+    path = exports.export_backbone(tmp_path / "a.safetensors", encoder, record)
+    assert exports.fingerprint(exports.load_backbone(path)) == exports.fingerprint(encoder)
+
+
+def test_random_weights_are_the_same_architecture_and_other_values(run, student):
+    floor = exports.load_backbone(run, random_weights=True)
+    assert floor.state_dict().keys() == student.state_dict().keys()
+    assert exports.fingerprint(floor) != exports.fingerprint(student)
+
+
+def test_loading_is_strict_and_says_what_is_wrong(tmp_path, student):
+    record = made()
+    record["backbone"]["options"]["depth"] = 2
+    path = exports.export_backbone(tmp_path / "a.safetensors", student, record)
+    with pytest.raises(UserError, match=r"does not fit.*blocks\.1"):
+        exports.load_backbone(path)
+    with pytest.raises(UserError, match="brings its own"):
+        exports.load_backbone(path, options={"depth": 1})
+    (tmp_path / "noise.safetensors").write_bytes(b"noise")
+    with pytest.raises(UserError, match="cannot be read"):
+        exports.load_backbone(tmp_path / "noise.safetensors")
+    with pytest.raises(UserError, match="holds no student"):
+        exports.load_backbone(tmp_path)
+    with pytest.raises(UserError, match="no backbone"):
+        exports.load_backbone("vjepa/tinny")
+
+
+def test_a_missing_plugin_is_named_with_what_to_install(tmp_path, student):
+    record = made()
+    record["backbone"] |= {"name": "gone/small", "distribution": "vjepa-distill-gone", "plugin": "gone"}
+    path = exports.export_backbone(tmp_path / "a.safetensors", student, record)
+    with pytest.raises(UserError, match=r"pip install .vjepa-distill-gone=="):
+        exports.load_backbone(path)
+
+
+def test_a_head_fits_only_the_student_it_was_trained_with(run, student):
+    assert exports.load_head(run)(torch.randn(1, 5, 48)).shape == (1, 5, 10)
+    exports.export_backbone(run / "student.safetensors", student, made(stage="jepa"))
+    for source in (run, NAME):
+        with pytest.raises(UserError, match="--space backbone"):
+            exports.load_head(source)
+
+
+def test_teacher_space_is_the_head_upon_the_students_tokens(run, student):
+    clip = torch.rand(2, 3, 4, 32, 48)
+    both = exports.load_encoder(run, space="teacher").eval()
+    assert torch.equal(both(clip), exports.load_head(run)(student(clip)))
+    assert torch.equal(exports.load_encoder(run, space="backbone").eval()(clip), student(clip))
