@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.decoders.pyav import PyAV
-from vjepa_distill.data.index import build_index
 from vjepa_distill.data.painted import paint_numbers, read_numbers
 from vjepa_distill.data.sampling import fps_indices, permutation, uniform_indices
+from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.transforms import Box, centre_box, random_box, to_clip
 from vjepa_distill.data.world import write_video
 from vjepa_distill.errors import UserError

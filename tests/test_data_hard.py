@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vjepa_distill.data.decoders.pyav import PyAV
-from vjepa_distill.data.index import build_index
+from vjepa_distill.data.scan import build_index
 from vjepa_distill.protocols import DecodeError
 
 HARD = Path(__file__).parents[2] / "shared" / "data" / "hard"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from vjepa_distill.data.decoders.pyav import PyAV
-from vjepa_distill.data.index import Index, build_index, video_id
+from vjepa_distill.data.index import Index, video_id
 from vjepa_distill.data.painted import paint_numbers
+from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.times import pack, unpack
 from vjepa_distill.data.world import write_video
 from vjepa_distill.errors import UserError

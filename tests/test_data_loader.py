@@ -10,9 +10,9 @@ import torch
 
 from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.decoders.pyav import PyAV
-from vjepa_distill.data.index import build_index
 from vjepa_distill.data.loader import Loader, collate
 from vjepa_distill.data.painted import paint_numbers
+from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_video
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import DecodeError

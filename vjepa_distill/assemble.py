@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vjepa_distill import exports, registry
 from vjepa_distill.config import Component, Data, Run, Term
 from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.heldout import HeldOut
-from vjepa_distill.data.index import Index, build_index
+from vjepa_distill.data.index import Index
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.data.quarantine import listed
+from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
 from vjepa_distill.errors import UserError
 from vjepa_distill.progress import progress
-from vjepa_distill.protocols import Decoder, Timeline
+from vjepa_distill.protocols import Backbone, Decoder, ModuleLike, Recomputing, Timeline
 
 
 def device_of(name: str) -> torch.device:
@@ -135,7 +136,7 @@ def loader_of(config: Run, clips: VideoClips, ranks: Ranks) -> Loader:
     return Loader(clips, config.batch_size, ranks.rank, ranks.world, data.workers, data.timeout, data.max_bad)
 
 
-def encoder_of(component: Component) -> nn.Module:
+def encoder_of(component: Component) -> Backbone:
     """A registered backbone, a file's class, or the student of a run."""
     return exports.load_backbone(component.name, options=component.options or None)
 
@@ -174,16 +175,16 @@ def create_in_words(term: Term, embed_dim: int, timeline: Timeline | None) -> An
         raise UserError(f"objective {term.name!r} with {term.options}: {problem}") from problem
 
 
-def set_checkpointing(parts: dict[str, nn.Module]) -> None:
+def set_checkpointing(parts: Mapping[str, object]) -> None:
     """Activation checkpointing in every part; UserError for one that has none."""
     for name, part in parts.items():
-        if not hasattr(part, "set_checkpointing"):
+        if not isinstance(part, Recomputing):
             raise UserError(
                 f"--checkpointing true: the {name} ({type(part).__name__}) has no set_checkpointing(on)"
             )
         part.set_checkpointing(True)
 
 
-def size_of(module: nn.Module) -> str:
+def size_of(module: ModuleLike) -> str:
     """Parameters in millions."""
     return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters"

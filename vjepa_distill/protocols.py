@@ -1,10 +1,10 @@
-"""What each part must be, and nothing that is one: Backbone, Objective, Decoder, and what they are handed."""
+"""What each part must be, and nothing that is one: Backbone, Objective, Stage, Decoder, and what they get."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,8 +13,26 @@ from torch import Tensor
 from vjepa_distill.tokens import Grid
 
 
+class ModuleLike(Protocol):
+    """What is used of ``torch.nn.Module``: a contract cannot derive from a class, so it is said once more."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]: ...
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any: ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+
+    def eval(self) -> Self: ...
+
+    def to(self, device: str | torch.device) -> Self: ...
+
+
 @runtime_checkable
-class Backbone(Protocol):
+class Backbone(ModuleLike, Protocol):
     """A video encoder: any ``torch.nn.Module`` with these three members.
 
     Normalisation of the pixels happens inside, because models differ. Class and register tokens stay inside.
@@ -29,6 +47,14 @@ class Backbone(Protocol):
 
     def __call__(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """clip float RGB [B, 3, T, H, W] in [0, 1], keep int64 [B, K] or None -> [B, K or L, embed_dim]."""
+
+
+@runtime_checkable
+class Recomputing(Protocol):
+    """A part that can recompute its activations in the backward pass instead of keeping them."""
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Switch it on or off."""
 
 
 class Timeline(NamedTuple):
@@ -119,6 +145,24 @@ class Objective(Protocol):
 
     def __call__(self, latents: Latents) -> Tensor:
         """The unweighted loss: a scalar in at least fp32."""
+
+
+class Stage(ModuleLike, Protocol):
+    """What a run trains: any ``torch.nn.Module`` that makes losses of a batch."""
+
+    notes: dict[str, Tensor]
+    """What the last forward measured beside its losses: detached scalars by name."""
+    tokens: Tensor
+    """A sample of the teacher's tokens [N, D] of the last forward, for rank and spread."""
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Unweighted scalar losses by name."""
+
+    def after_step(self, step: int) -> None:
+        """Called after every update of the weights: where a teacher follows."""
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Scores on held-out batches by name."""
 
 
 class DecodeError(Exception):

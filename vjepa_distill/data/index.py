@@ -1,24 +1,19 @@
-"""What files there are, what is in each, and which are bad and why: made once, kept, reused."""
+"""What files there are, what is in each, which are bad and why: kept in one file, split by a stable hash."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa_distill.data import times
-from vjepa_distill.data.pool import Pool
-from vjepa_distill.data.quarantine import listed
 from vjepa_distill.errors import UserError
-from vjepa_distill.protocols import DecodeError, Decoder, VideoInfo
+from vjepa_distill.protocols import VideoInfo
 
 FORMAT = 1
-FILES = ("videos/*.mp4",)
 
 
 @dataclass(frozen=True)
@@ -92,130 +87,6 @@ class Index:
         )
 
 
-def build_index(
-    root: str | Path,
-    files: Sequence[str] = FILES,
-    *,
-    decoder: Decoder,
-    cache: Path | None = None,
-    workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-    timeout: float = 60.0,
-) -> Index:
-    """Scan every file matching `files` (globs or paths, relative to `root` or absolute).
-
-    What `cache` knows of an unchanged file (size and time of change) is reused, and the result is kept there.
-    Scanning is done in other processes: a file that takes more than `timeout` seconds, or takes its process
-    down with it, is bad. `progress(done, total)` follows. UserError when nothing can be read.
-    """
-    root = str(Path(root).absolute())
-    found = [_stat(root, path) for path in _matching(root, files)]
-    known = _known(cache, root, _made_by(decoder))
-    entries = {entry.path: known.get((entry.path, entry.size, entry.mtime), entry) for entry in found}
-    new = [entry for entry in entries.values() if entry.why == UNSCANNED]
-    for done, entry in enumerate(_scan(root, new, decoder, workers, timeout), start=len(found) - len(new)):
-        entries[entry.path] = entry
-        if progress:
-            progress(done + 1, len(found))
-    index = Index(root, [entries[path] for path in sorted(entries)], _made_by(decoder))
-    _keep(index, cache)
-    _refuse_empty(index, files)
-    return index
-
-
-UNSCANNED = "not scanned yet"
-
-
-def _matching(root: str, files: Sequence[str]) -> list[str]:
-    """Paths, as they are kept in an entry, of the files that match."""
-    inside = Path(root)
-    found = set()
-    for pattern in files:
-        # a literal path first: names may hold [brackets]
-        literal = os.path.join(root, pattern)
-        for path in [literal] if os.path.isfile(literal) else glob.glob(literal, recursive=True):
-            absolute = Path(os.path.normpath(path))
-            if absolute.is_file():
-                found.add(
-                    (absolute.relative_to(inside) if absolute.is_relative_to(inside) else absolute).as_posix()
-                )
-    return sorted(found)
-
-
-def _stat(root: str, path: str) -> Entry:
-    status = os.stat(os.path.join(root, path))
-    return Entry(path, status.st_size, status.st_mtime_ns, None, UNSCANNED)
-
-
-def _known(cache: Path | None, root: str, decoder: str) -> dict[tuple[str, int, int], Entry]:
-    if cache is None or not Path(cache).exists():
-        return {}
-    try:
-        index = Index.load(cache)
-    except UserError as unusable:  # a cache: whatever is wrong with it, the videos themselves are there
-        warnings.warn(f"{unusable}. It is made anew now", stacklevel=4)
-        return {}
-    if (index.root, index.decoder) != (root, decoder):
-        return {}
-    return {(entry.path, entry.size, entry.mtime): entry for entry in index.entries}
-
-
-def _keep(index: Index, cache: Path | None) -> None:
-    if cache is None:
-        return
-    try:
-        index.save(cache)
-    except OSError as error:
-        warnings.warn(
-            f"the index of videos could not be kept ({error}): it will be made anew next time", stacklevel=3
-        )
-
-
-def _scan(root: str, entries: list[Entry], decoder: Decoder, workers: int, timeout: float):
-    """Yield every entry again as it is scanned, in whatever order that happens."""
-    if not entries:
-        return
-    by_path = {entry.path: entry for entry in entries}
-    pool = Pool(_Scan(root, decoder), min(max(1, workers), len(entries)), timeout)
-    try:
-        for path in by_path:
-            pool.submit(path, path)
-        for _ in entries:
-            path, result, lost, _said = pool.next()
-            info, why = (None, f"scanning it: {lost}") if lost else result
-            yield Entry(path, by_path[path].size, by_path[path].mtime, info, why)
-    finally:
-        pool.close()
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """The work of one scanning process."""
-
-    root: str
-    decoder: Decoder
-
-    def __call__(self, path: str, say: Callable[[str], None]) -> tuple[VideoInfo | None, str]:
-        try:
-            return self.decoder.scan(os.path.join(self.root, path)), ""
-        except DecodeError as error:
-            return None, str(error) or "it cannot be decoded"
-
-
-def _refuse_empty(index: Index, files: Sequence[str]) -> None:
-    if index.good:
-        return
-    what = f"No video to read under data.root = {index.root} with data.files = {list(files)}: "
-    if index.bad:
-        reasons = {entry.path: entry.why for entry in index.bad}
-        what += f"{len(index.bad)} files match and none is readable: {listed(reasons, 3)}. "
-    else:
-        what += "no file matches. " if os.path.isdir(index.root) else "there is no such folder. "
-    raise UserError(
-        what + "Point --data.root at your videos, or type --data.source world for synthetic ones."
-    )
-
-
 def digest(entries: Sequence[Entry]) -> str:
     """A hash over path, size and frame count of these entries, in order."""
     rows = [[entry.path, entry.size, entry.info.frames if entry.info else 0] for entry in entries]
@@ -225,10 +96,6 @@ def digest(entries: Sequence[Entry]) -> str:
 def video_id(path: str) -> int:
     """A stable number in [0, 2^63) for a relative path."""
     return int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 1
-
-
-def _made_by(decoder: Decoder) -> str:
-    return f"{decoder.name} {decoder.version}"
 
 
 def _to_json(entry: Entry) -> dict:
