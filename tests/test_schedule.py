@@ -25,8 +25,8 @@ def test_an_impossible_length_is_refused_by_name(length, words):
 
 def test_learning_rate_passes_through_its_corners():
     rate = [learning_rate(step, total=110, warmup=10, peak=2.0, final=0.5) for step in range(111)]
-    assert rate[0] == pytest.approx(2.0 / 10), "the first update moves something"
-    assert rate[9] == rate[10] == 2.0
+    assert rate[:11] == pytest.approx([2.0 * step / 10 for step in range(11)]), "from exactly 0 to the peak"
+    assert rate[0] == 0.0
     assert rate[60] == pytest.approx((2.0 + 0.5) / 2), "half-way down the cosine"
     assert rate[110] == pytest.approx(0.5)
     assert all(before >= after for before, after in itertools.pairwise(rate[10:]))

@@ -30,11 +30,12 @@ def resolve(length: float | int, total: int, what: str) -> int:
 def learning_rate(step: int, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
     """Rate of update number `step` (0 is the first): linear warm-up to `peak`, cosine to `final` at `total`.
 
-    The warm-up counts from 1, so the first update has peak / warmup and not 0 (an update that moves nothing).
-    For the same reason `final` is the limit at `total`, one past the last update. Beyond it the rate stays.
+    The warm-up starts from exactly 0, as the scaffold's LambdaLR does: update `step` of it has
+    peak * step / warmup, and update `warmup` is the first with the peak. `final` is the limit at `total`, one
+    past the last update: a `final` of 0 is never used. Beyond it the rate stays.
     """
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * step / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
     return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
