@@ -84,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments = with_clip_of_run(arguments)
     chosen = parser.parse_args(arguments)
     name = chosen.command
-    verb = parser._subcommands_action.choices[name]  # (no public way to the subparser)
+    verb = _verb(parser, name)
     if name in TRAINING:
         return train.train(name, configured(TRAINING[name], verb, chosen[name]))
     return COMMANDS[name].run(verb.instantiate(chosen[name]))
@@ -122,8 +122,14 @@ def nearest(unknown: Sequence[str], known: Sequence[str]) -> str:
 
 def _actions(given: Sequence[str]) -> Sequence[Any]:
     """Every argument of the command that was typed."""
-    verb = build_parser()._subcommands_action.choices.get(given[0]) if given else None
+    verb = _verb(build_parser(), given[0]) if given else None
     return verb._actions if verb else ()
+
+
+def _verb(parser: Parser, name: str) -> Any:
+    """The parser of a subcommand, to which there is no public way; None for an unknown one."""
+    action: Any = parser._subcommands_action
+    return action.choices.get(name)
 
 
 if __name__ == "__main__":

@@ -167,16 +167,13 @@ def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) ->
         return stage
     cuda = torch.device(device).type == "cuda"
     ddp = nn.parallel.DistributedDataParallel
-    # renamed in torch 2.14
-    sync = (
-        "forward_sync_buffers"
-        if "forward_sync_buffers" in inspect.signature(ddp).parameters
-        else "broadcast_buffers"
-    )
+    names = ("forward_sync_buffers", "broadcast_buffers")  # since torch 2.14, and before
+    sync = next(name for name in names if name in inspect.signature(ddp).parameters)
+    once: dict[str, Any] = {sync: False}
     return ddp(
         stage,
         device_ids=[torch.cuda.current_device()] if cuda else None,
         find_unused_parameters=False,
         gradient_as_bucket_view=True,
-        **{sync: False},
+        **once,
     )

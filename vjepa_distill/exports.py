@@ -17,6 +17,7 @@ from vjepa_distill import registry
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
 from vjepa_distill.heads import Projector
+from vjepa_distill.protocols import Backbone, ModuleLike
 
 FORMAT = 1
 KEY = "vjepa_distill"  # of the JSON record among a safetensors file's metadata
@@ -25,7 +26,7 @@ KEY = "vjepa_distill"  # of the JSON record among a safetensors file's metadata
 FIRST_VALUES = ("weights", "pretrained")
 
 
-def export_backbone(path: Path | str, backbone: nn.Module, record: Mapping[str, Any]) -> Path:
+def export_backbone(path: Path | str, backbone: ModuleLike, record: Mapping[str, Any]) -> Path:
     """Writes a model's tensors as safetensors, its record as JSON in the metadata.
 
     record["backbone"] is registry.provenance of what to build; the rest ("stage", clip size, ...) is kept.
@@ -81,7 +82,7 @@ def load_backbone(
     which: str = "student",
     options: Mapping[str, Any] | None = None,
     random_weights: bool = False,
-) -> nn.Module:
+) -> Backbone:
     """The encoder of a run (its "student", or "teacher": the average of the student), of a file, or by name.
 
     options: for a registered name only. random_weights: build it and load nothing, the floor of every probe.
@@ -120,10 +121,9 @@ def load_encoder(
     source: Path | str, space: Literal["backbone", "teacher"] = "backbone", **how: Any
 ) -> nn.Module:
     """What encode runs: load_backbone(source, **how), for the teacher's space with the head upon it."""
-    if space == "backbone":
-        return load_backbone(source, **how)
-    head = load_head(source)  # first: it refuses in a moment what would take a while to load
-    return nn.Sequential(load_backbone(source, **how), head)
+    head = load_head(source) if space == "teacher" else None  # first: it refuses before the long load
+    backbone: Any = load_backbone(source, **how)  # a module by contract, which its type cannot say
+    return backbone if head is None else nn.Sequential(backbone, head)
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -104,10 +104,12 @@ class Projector(nn.Module):
         )
         self.layers = nn.Sequential(nn.LayerNorm(dim), *layers)
 
-    def with_last(self, change: Callable[[nn.Module], nn.Module]) -> Projector:
+    def with_last(self, change: Callable[[nn.Linear], nn.Linear]) -> Projector:
         """A copy whose last Linear layer is changed: how standardised targets are folded in at export."""
         other = copy.deepcopy(self)
-        other.layers[-1] = change(other.layers[-1])
+        last = other.layers[-1]
+        assert isinstance(last, nn.Linear), "both kinds end in one"
+        other.layers[-1] = change(last)
         return other
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vjepa_distill import checkpoint
 from vjepa_distill.config import Run
@@ -20,7 +19,7 @@ from vjepa_distill.distributed import Ranks, all_mean, any_true, barrier, gather
 from vjepa_distill.health import Watch, measure
 from vjepa_distill.log import RunLog
 from vjepa_distill.optim import Precision, set_rate
-from vjepa_distill.protocols import Batch
+from vjepa_distill.protocols import Batch, Stage
 from vjepa_distill.rng import rng_state, set_rng_state
 from vjepa_distill.schedule import learning_rate, resolve
 from vjepa_distill.train import Diverged, Outcome, train_step
@@ -37,7 +36,7 @@ class Interrupted(Exception):
 class Loop:
     """Everything a run consists of, handed over part by part; ``run()`` makes its steps."""
 
-    stage: nn.Module
+    stage: Stage
     forward: Callable[[Batch], dict[str, torch.Tensor]]
     optimizer: torch.optim.Optimizer
     precision: Precision
@@ -196,7 +195,7 @@ def stop_signals(loop: Loop) -> Iterator[None]:
 
     def ask(number: int, frame: Any) -> None:
         loop.asked_to_stop = True
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
         loop.log.say("stopping after this step; once more to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

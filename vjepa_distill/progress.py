@@ -21,7 +21,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
         def update(done: int, total: int) -> None:
             if not bars:
-                bars.append(shown.enter_context(progress_bar(what, total)))
+                bars.append(progress_bar(what, total))
+                shown.enter_context(bars[0])
             bars[0].update(done)
 
         yield update

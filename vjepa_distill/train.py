@@ -1,14 +1,11 @@
-"""The training step of both stages: knows "a stage", never which. The loop around it is in ``loop.py``.
-
-A stage is an ``nn.Module`` with ``forward(batch) -> {name: unweighted scalar}``, ``notes`` and ``tokens`` (what the
-last forward measured), ``after_step(step)`` and ``evaluate(batches) -> {name: number}``.
-"""
+"""The training step of both stages: knows "a stage", never which. The loop around it is in ``loop.py``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -16,7 +13,7 @@ from torch import Tensor, nn
 
 from vjepa_distill.distributed import all_true
 from vjepa_distill.optim import parameters
-from vjepa_distill.protocols import Batch
+from vjepa_distill.protocols import Batch, Stage
 
 Losses = dict[str, Tensor]
 
@@ -38,7 +35,7 @@ class Outcome(NamedTuple):
 
 def train_step(
     forward: Callable[[Batch], Losses],
-    stage: nn.Module,
+    stage: Stage,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     batches: Sequence[Batch],
@@ -56,7 +53,7 @@ def train_step(
         with synchronised(forward, last=number == len(batches)):
             with autocast():
                 losses = forward(batch)
-            total = sum(weights[name] * loss for name, loss in losses.items())
+            total = reduce(torch.add, [weights[name] * loss for name, loss in losses.items()])
             stop_unless_finite(losses)
             scaler.scale(total / len(batches)).backward()
     scaler.unscale_(optimizer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vjepa_distill.errors import UserError
@@ -16,14 +18,16 @@ MEMORY = (
 
 def train(name: str, config: Any) -> int:
     """distill or jepa-train; what can go wrong in a run becomes one line that says how to go on."""
-    from vjepa_distill import runs
     from vjepa_distill.health import Collapsed
     from vjepa_distill.loop import Interrupted
+    from vjepa_distill.runs.distill import distill
+    from vjepa_distill.runs.jepa import jepa_train
     from vjepa_distill.train import Diverged
 
+    runners: dict[str, Callable[[Any], Path]] = {"distill": distill, "jepa-train": jepa_train}
     again = f"vjepa-distill {name} --out {config.out} --resume"
     try:
-        {"distill": runs.distill, "jepa-train": runs.jepa_train}[name](config)
+        runners[name](config)
     except Interrupted:
         say(f"stopped and saved; go on with: {again}")
         return 130

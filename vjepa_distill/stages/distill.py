@@ -16,7 +16,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
 from vjepa_distill.masks import Whole
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Split, View
-from vjepa_distill.stages.measure import averages, distinct_views, rows_of
+from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of
 from vjepa_distill.standardise import Moments, Standardiser
 from vjepa_distill.tokens import Grid, promote, resample
 
@@ -27,6 +27,8 @@ class Distill(nn.Module):
     The student runs once per distinct view. Grids need not agree: a teacher is shown a resized clip if that
     makes them agree, else features are interpolated onto the larger grid in space, the student's in time.
     """
+
+    tokens: Tensor
 
     def __init__(
         self,
@@ -39,10 +41,9 @@ class Distill(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
-        self.teachers = nn.ModuleDict(teachers).requires_grad_(False).eval()
-        self.heads = nn.ModuleDict(heads)
-        self.standardisers = nn.ModuleDict(standardisers)
-        self.objectives = nn.ModuleDict(objectives)
+        self.teachers, self.heads = registered(teachers), registered(heads)
+        self.standardisers, self.objectives = registered(standardisers), registered(objectives)
+        self.get_submodule("teachers").requires_grad_(False).eval()
         self.seed = seed
         self.views = distinct_views(objectives.values())
         self.notes: dict[str, Tensor] = {}
@@ -153,7 +154,7 @@ class Distill(nn.Module):
     def train(self, mode: bool = True) -> Distill:
         """As in torch, but the teachers always stay in eval mode."""
         super().train(mode)
-        self.teachers.eval()
+        self.get_submodule("teachers").eval()
         return self
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vjepa_distill.heads import Predictor
 from vjepa_distill.masks import Span
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Timeline, View
-from vjepa_distill.stages.measure import averages, distinct_views, rows_of
+from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of
 from vjepa_distill.tokens import Grid, promote
 
 TeacherContext = Literal["full", "segment", "prefix"]
@@ -33,6 +33,8 @@ class Jepa(nn.Module):
         normalise_target: LayerNorm without affine over the teacher's tokens; without it scale drifts.
     """
 
+    tokens: Tensor
+
     def __init__(
         self,
         student: Backbone,
@@ -48,7 +50,7 @@ class Jepa(nn.Module):
         self.student = student
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         self.predictor = predictor
-        self.objectives = nn.ModuleDict(objectives)
+        self.objectives = registered(objectives)
         self.timeline, self.momentum, self.seed = timeline, momentum, seed
         self.teacher_context: TeacherContext = teacher_context
         self.normalise_target = normalise_target

@@ -1,15 +1,29 @@
-"""What both stages measure alike: the distinct views, a sample of the teacher's tokens, averages over batches."""
+"""What both stages do alike: hold named parts, collect views, sample the teacher's tokens, average scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vjepa_distill.protocols import Objective, View
 
 SAMPLE = 2048
 """Tokens looked at for rank and spread: enough for a stable RankMe at D = 1024, and a cheap SVD."""
+
+
+Part = TypeVar("Part")
+
+
+def registered(parts: Mapping[str, Part]) -> Mapping[str, Part]:
+    """The parts as an ``nn.ModuleDict``: moved, saved and trained with the module that holds them.
+
+    They are modules by contract, and read by it too: the ``Any`` is there because no type says both.
+    """
+    modules: Any = parts
+    held: Any = nn.ModuleDict(modules)
+    return held
 
 
 def distinct_views(objectives: Iterable[Objective]) -> list[View]:

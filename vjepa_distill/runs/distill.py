@@ -1,0 +1,100 @@
+"""The run of stage 1: a student learns to speak a teacher's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vjepa_distill import assemble, exports
+from vjepa_distill.config import DistillConfig
+from vjepa_distill.distributed import all_mean
+from vjepa_distill.heads import Projector
+from vjepa_distill.optim import precision
+from vjepa_distill.progress import progress
+from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
+from vjepa_distill.stages.distill import Distill
+from vjepa_distill.standardise import Standardiser
+
+
+def distill(config: DistillConfig) -> Path:
+    """Stage 1: match the teacher's tokens. Returns the run folder, which holds ``student.safetensors``."""
+    (key, taught), *_ = config.teachers.items()
+    for component in (config.student, taught):
+        assemble.check_component("backbone", component)
+    for term in config.objectives.values():
+        assemble.check_component("objective", term)
+    with world_of(config) as world:
+        videos = assemble.videos_of(config, world.ranks)
+        student = assemble.encoder_of(config.student)
+        teacher = assemble.encoder_of(taught)
+        head = Projector(student.embed_dim, teacher.embed_dim, config.head.kind, config.head.hidden)
+        objectives = assemble.objectives_of(config.objectives, teacher.embed_dim, None)
+        standardiser = Standardiser(teacher.embed_dim, config.standardise)
+        stage = Distill(student, {key: teacher}, {key: head}, {key: standardiser}, objectives, config.seed)
+        world.log.say(f"teacher {taught.name}, {assemble.size_of(teacher)}")
+        if assemble.untrained(taught):
+            world.log.say(
+                f"WARNING: the teacher has random weights. Type --teachers.{key}.options.pretrained true, "
+                f"--teachers.{key}.options.weights FILE, or a run folder as --teachers.{key}.name"
+            )
+        stage.to(world.device)
+        if world.state is None:
+            estimate(stage, config, world, videos)
+        loop = loop_of(stage, {"student": student}, config, world, videos)
+        loop.run()
+        if world.ranks.rank == 0:
+            export_distilled(stage, config)
+        world.log.say(verdict(loop.evaluate()))
+    return Path(config.out)
+
+
+def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemble.Videos) -> None:
+    """Fit the standardisers on some batches of every rank, before the first step."""
+    loader = assemble.loader_of(config, videos.loader.clips, world.ranks)
+    epoch = -(-loader.clips.num_samples // loader.stride)
+    count = min(config.statistics_batches, epoch)
+
+    def batches() -> Iterator[Any]:
+        with progress("teacher statistics") as update:
+            for number in range(count):
+                yield next(loader).to(world.device)
+                if world.ranks.rank == 0:
+                    update(number + 1, count)
+
+    with precision(config.amp, world.device).autocast():
+        moments = stage.estimate(batches())
+    loader.close()
+    for name, found in moments.items():
+        # means over ranks serve as sums: only ratios of the three are used
+        found.count, found.sum, found.outer = (
+            all_mean(found.count),
+            all_mean(found.sum),
+            all_mean(found.outer),
+        )
+        stage.standardisers[name].fit(found)
+
+
+def export_distilled(stage: Distill, config: DistillConfig) -> None:
+    """student.safetensors, head.safetensors (its output in the teacher's units), statistics.safetensors."""
+    run = Path(config.out)
+    made = record_of("distill", config.student, config)
+    for key, taught in config.teachers.items():
+        record = {**made, "teacher": assemble.provenance_of(taught), "teacher_key": key}
+        head = stage.heads[key].with_last(stage.standardisers[key].folded)
+        exports.export_head(run / "head.safetensors", head, record)
+        exports.export_backbone(run / "statistics.safetensors", stage.standardisers[key], record)
+    exports.export_backbone(run / "student.safetensors", stage.student, made)
+
+
+def verdict(scores: dict[str, float]) -> str:
+    """One line that says how well the student speaks the teacher's tokens."""
+    if not scores:
+        return "no held-out videos (data.heldout 0): nothing to judge by"
+    won = scores["cosine"] - scores["cosine_floor"]
+    judged = "learned the teacher's tokens" if won > 0.1 and scores["r2"] > 0.1 else "did NOT learn much"
+    return (
+        f"verdict: the student {judged}: held-out cosine {scores['cosine']:.3f} "
+        f"(mean token {scores['cosine_floor']:.3f}, shuffled {scores['cosine_shuffled']:.3f}), "
+        f"R² {scores['r2']:.3f} (mean token 0)"
+    )

@@ -1,0 +1,103 @@
+"""The run of stage 2: an encoder learns the future from a slowly following copy of itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vjepa_distill import assemble, exports
+from vjepa_distill.config import Component, JepaConfig
+from vjepa_distill.errors import UserError
+from vjepa_distill.heads import Predictor
+from vjepa_distill.health import Watch
+from vjepa_distill.log import RunLog
+from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
+from vjepa_distill.runs.shared import loop_of, record_of, world_of
+from vjepa_distill.schedule import ema_momentum, resolve
+from vjepa_distill.stages.jepa import Jepa
+
+
+def jepa_train(config: JepaConfig) -> Path:
+    """Stage 2: teach the future. Returns the run folder: ``student`` and ``teacher.safetensors``."""
+    config.student = component_of(config)
+    assemble.check_component("backbone", config.student)
+    for term in config.objectives.values():
+        assemble.check_component("objective", term)
+    with world_of(config) as world:
+        videos = assemble.videos_of(config, world.ranks)
+        student = assemble.encoder_of(Component(config.init) if config.init else config.student)
+        timeline = Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
+        check_grid(student, config, timeline)
+        chosen = vars(config.predictor)
+        predictor = Predictor(student.embed_dim, **chosen)
+        objectives = assemble.objectives_of(config.objectives, student.embed_dim, timeline)
+        stage = Jepa(
+            student,
+            predictor,
+            objectives,
+            timeline,
+            momentum_of(config, world.log),
+            config.teacher_context,
+            config.normalise_target,
+            config.seed,
+        )
+        check_masks(stage, config)
+        stage.to(world.device)
+        parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
+        watch = Watch(**vars(config.collapse))
+        loop_of(stage, parts, config, world, videos, watch).run()
+        if world.ranks.rank == 0:
+            made = record_of("jepa", config.student, config)
+            exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
+            exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
+    return Path(config.out)
+
+
+def component_of(config: JepaConfig) -> Component:
+    """The student to build: that of --init, which must be the one named if one is named."""
+    if not config.init:
+        return config.student
+    path = exports.locate(config.init)
+    if path is None:
+        raise UserError(f"--init {config.init}: there is no such run folder or .safetensors file")
+    made = exports.read_record(path)["backbone"]
+    found = Component(made["name"], made["options"])
+    if config.student.name and config.student != found:
+        raise UserError(
+            f"--init {config.init} holds {found.name} with {found.options}, but the student is set to "
+            f"{config.student.name} with {config.student.options}: leave --student out"
+        )
+    return found
+
+
+def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:
+    """The student's tubelets are those the spans are counted in."""
+    try:
+        grid = student.grid(config.data.num_frames, *config.data.shape)
+    except ValueError as problem:
+        raise UserError(f"{config.student.name}: {problem}") from problem
+    if grid.t != sum(timeline):
+        raise UserError(
+            f"{config.student.name} makes {grid.t} tubelets of {config.data.num_frames} frames, but tubelet="
+            f"{config.tubelet} makes {sum(timeline)}: type --tubelet {config.data.num_frames // grid.t}"
+        )
+
+
+def check_masks(stage: Jepa, config: JepaConfig) -> None:
+    """An impossible mask is refused now, with the grid and the numbers, and not at the first step."""
+    grid = stage.student.grid(config.data.num_frames, *config.data.shape)
+    for view in stage.views:
+        view.split(grid, Draw(config.seed, torch.zeros(1, dtype=torch.int64)))
+
+
+def momentum_of(config: JepaConfig, log: RunLog) -> Callable[[int], float]:
+    """The teacher's momentum by step, its half-life resolved to steps and said."""
+    if config.ema.half_life is None:
+        return functools.partial(ema_momentum, total=config.steps, fixed=config.ema.momentum)
+    steps = resolve(config.ema.half_life, config.steps, "ema.half_life")
+    momentum = ema_momentum(0, config.steps, half_life=steps)
+    log.say(f"teacher: EMA half-life {steps} steps (momentum {momentum:.5f})")
+    return functools.partial(ema_momentum, total=config.steps, half_life=steps)

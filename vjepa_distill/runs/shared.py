@@ -1,0 +1,124 @@
+"""What both runs share: where a run takes place, its loop, and what its exports say about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vjepa_distill import assemble, checkpoint, folder
+from vjepa_distill.config import Component, Run
+from vjepa_distill.distributed import Ranks, broadcast_object, process_group, wrap
+from vjepa_distill.errors import UserError
+from vjepa_distill.health import Watch
+from vjepa_distill.log import RunLog
+from vjepa_distill.loop import Loop
+from vjepa_distill.optim import make_optimizer, precision
+from vjepa_distill.protocols import ModuleLike
+from vjepa_distill.schedule import resolve
+from vjepa_distill.stages.distill import Distill
+from vjepa_distill.stages.jepa import Jepa
+
+
+@dataclass
+class World:
+    """Where a run takes place: its process, its device, its log."""
+
+    config: Run
+    ranks: Ranks
+    device: torch.device
+    log: RunLog
+    state: dict[str, Any] | None
+    """The checkpoint to go on from."""
+
+
+@contextmanager
+def world_of(config: Run) -> Iterator[World]:
+    """Claim the run folder, join the other ranks, open the log, seed torch."""
+    device = assemble.device_of(config.device)
+    if config.amp == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs CUDA: on a CPU type --amp bf16 (faster) or fp32")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with process_group(device) as ranks:
+        state = start_of(config, ranks)
+        device = torch.device("cuda", ranks.local) if device.type == "cuda" else device
+        done = state["step"] if state else 0
+        with RunLog(config.out, config.steps, done, ranks.rank) as log:
+            torch.manual_seed(config.seed)
+            yield World(config, ranks, device, log, state)
+
+
+def start_of(config: Run, ranks: Ranks) -> dict[str, Any] | None:
+    """Rank 0 claims the folder; every rank loads the checkpoint that a resumed run goes on from."""
+    if ranks.rank == 0:
+        folder.claim(config)
+    path = broadcast_object(checkpoint.latest(config.out) if config.resume and ranks.rank == 0 else None)
+    return checkpoint.load(path) if path else None
+
+
+def record_of(stage: str, student: Component, config: Run) -> dict[str, Any]:
+    """What an exported file says about itself."""
+    data, (height, width) = config.data, config.data.shape
+    clip = {
+        "num_frames": data.num_frames,
+        "height": height,
+        "width": width,
+        "sampling": data.sampling,
+        "fps": data.fps,
+    }
+    return {
+        "stage": stage,
+        "backbone": assemble.provenance_of(student),
+        "clip": clip,
+        "data": {"source": data.source, "root": data.root, "files": data.files},
+        "steps": config.steps,
+    }
+
+
+def loop_of(
+    stage: Distill | Jepa,
+    parts: Mapping[str, ModuleLike],
+    config: Run,
+    world: World,
+    videos: assemble.Videos,
+    watch: Watch | None = None,
+) -> Loop:
+    """Optimizer, DDP, loop; restored where the run is gone on with."""
+    if config.checkpointing:
+        assemble.set_checkpointing(parts)
+    chosen = config.optimizer
+    optimizer = make_optimizer(stage, chosen.betas, chosen.weight_decay, chosen.decay_all)
+    forward = wrap(stage, world.device, config.compile)
+    torch.manual_seed(config.seed + 1 + world.ranks.rank)  # drop path differs between ranks, weights do not
+    how = precision(config.amp, world.device)
+    loop = Loop(
+        stage,
+        forward,
+        optimizer,
+        how,
+        videos.loader,
+        videos.heldout,
+        config,
+        world.log,
+        world.ranks,
+        world.device,
+        watch,
+    )
+    if world.state:
+        loop.restore(world.state)
+    world.log.say(
+        f"student {config.student.name}, {assemble.size_of(parts['student'])}; {world.device.type} "
+        f"{config.amp}, {torch.get_num_threads()} threads, {world.ranks.world} rank(s)"
+    )
+    world.log.say(videos.words())
+    warmup = resolve(chosen.warmup, config.steps, "optimizer.warmup")
+    batch = config.batch_size * config.accumulate * world.ranks.world
+    world.log.say(
+        f"steps {loop.done} to {config.steps}, {batch} clips a step, "
+        f"warm-up {warmup} steps to lr {chosen.peak(batch):.2e}"
+    )
+    return loop
