@@ -11,11 +11,11 @@ from vjepa_distill.objectives.match import Match
 from vjepa_distill.protocols import Batch
 from vjepa_distill.stages.distill import Distill, fitted
 from vjepa_distill.standardise import Standardiser
-from vjepa_distill.tokens import Grid, resample
+from vjepa_distill.tokens import Grid, resample, take
 
 
 class Pixels(torch.nn.Module):
-    """A teacher whose token is the mean colour of its cell: what it says of a place can be worked out by hand."""
+    """A teacher whose token is the mean colour of its cell: what it says can be worked out by hand."""
 
     embed_dim = 3
 
@@ -24,7 +24,7 @@ class Pixels(torch.nn.Module):
         self.cell, self.only = (t, h, w), only
 
     def grid(self, T, H, W):
-        if self.only and (H, W) != self.only:
+        if self.only and self.only != (H, W):
             raise ValueError(f"only {self.only}")
         t, h, w = self.cell
         return Grid(T // t, H // h, W // w)
@@ -36,7 +36,8 @@ class Pixels(torch.nn.Module):
 def stage_of(student, teacher, **options):
     head = Projector(student.embed_dim, teacher.embed_dim)
     match = Match(teacher.embed_dim, **options)
-    return Distill(student, {"a": teacher}, {"a": head}, {"a": Standardiser(teacher.embed_dim)}, {"match": match})
+    standardiser = Standardiser(teacher.embed_dim)
+    return Distill(student, {"a": teacher}, {"a": head}, {"a": standardiser}, {"match": match})
 
 
 def batch(*shape, rows=2):
@@ -58,8 +59,8 @@ def student(tubelet=(2, 8, 8)):
         (Pixels(2, 4, 8), Grid(4, 4, 6)),  # shown one squeezed in height alone
         (Pixels(4, 8, 8), Grid(4, 4, 6)),  # slower: interpolated in time
         (Pixels(1, 8, 8), Grid(4, 4, 6)),  # faster
-        (Pixels(2, 4, 4, only=(32, 48)), Grid(4, 8, 12)),  # finer and of one size: the student is brought onto its grid
-        (Pixels(2, 16, 16, only=(32, 48)), Grid(4, 4, 6)),  # coarser and of one size: it is brought onto the student's
+        (Pixels(2, 4, 4, only=(32, 48)), Grid(4, 8, 12)),  # finer, of one size: its grid is the common one
+        (Pixels(2, 16, 16, only=(32, 48)), Grid(4, 4, 6)),  # coarser, of one size: the student's is
     ],
 )
 def test_grids_that_differ_meet_on_the_right_one(teacher, grid):
@@ -77,7 +78,8 @@ def test_a_resized_clip_gives_the_teachers_tokens_of_that_size():
     clip = fitted(Pixels(2, 14, 14), data.clip, Grid(2, 4, 6))
     assert clip.shape == (2, 3, 4, 56, 84)
     for frame in range(4):
-        expected = torch.nn.functional.interpolate(data.clip[:, :, frame], size=(56, 84), mode="bilinear", antialias=True)
+        picture = data.clip[:, :, frame]
+        expected = torch.nn.functional.interpolate(picture, size=(56, 84), mode="bilinear", antialias=True)
         torch.testing.assert_close(clip[:, :, frame], expected)
 
 
@@ -96,7 +98,6 @@ def test_a_grid_of_10_by_14_and_four_registers():
 def test_the_right_token_in_the_wrong_place_costs():
     """A loss that only compares similarities between tokens would not notice."""
     stage, data = stage_of(student(), Pixels(2, 8, 8)), batch(4, 32, 48)
-    (view,) = stage.views
     target = stage.target("a", data.clip, Grid(2, 4, 6))[0]
 
     class Fixed(torch.nn.Module):
@@ -127,7 +128,7 @@ def test_a_share_of_the_tokens_is_matched_at_its_own_places():
     kept = {}
     stage.student.register_forward_pre_hook(lambda _m, args: kept.update(keep=args[1]))
     loss = stage(data)["match"]
-    target = stage.target("a", data.clip, Grid(2, 4, 6))[0].gather(1, kept["keep"][..., None].expand(-1, -1, 3))
+    target = take(stage.target("a", data.clip, Grid(2, 4, 6))[0], kept["keep"])
     z = stage.heads["a"](stage.student(data.clip, kept["keep"]))
     cosine = 1 - torch.nn.functional.cosine_similarity(z, target, dim=-1).mean()
     expected = 0.9 * cosine + 0.1 * torch.nn.functional.smooth_l1_loss(z, target)

@@ -43,7 +43,7 @@ def test_phi_s_rotates_to_equal_variances_and_then_scales_all_alike():
     y = standardiser(x)
     torch.testing.assert_close(y.var(0, correction=0), torch.ones(24).double())
     torch.testing.assert_close(standardiser.rotation.T @ standardiser.rotation, torch.eye(24).double())
-    assert standardiser.scale.unique().numel() == 1, "isotropic: no direction is blown up, unlike in whitening"
+    assert standardiser.scale.unique().numel() == 1, "isotropic: no direction blown up, unlike in whitening"
 
 
 def test_global_keeps_the_shape_of_the_cloud():

@@ -169,11 +169,11 @@ def wrap(stage: nn.Module, device: str | torch.device, compile: bool = False) ->
     ddp = nn.parallel.DistributedDataParallel
     names = ("forward_sync_buffers", "broadcast_buffers")  # since torch 2.14, and before
     sync = next(name for name in names if name in inspect.signature(ddp).parameters)
-    once: dict[str, Any] = {sync: False}
+    buffers: dict[str, Any] = {sync: False}
     return ddp(
         stage,
         device_ids=[torch.cuda.current_device()] if cuda else None,
         find_unused_parameters=False,
         gradient_as_bucket_view=True,
-        **once,
+        **buffers,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -19,11 +19,10 @@ Part = TypeVar("Part")
 def registered(parts: Mapping[str, Part]) -> Mapping[str, Part]:
     """The parts as an ``nn.ModuleDict``: moved, saved and trained with the module that holds them.
 
-    They are modules by contract, and read by it too: the ``Any`` is there because no type says both.
+    They are modules by contract but read by what else they are, and no type says both: hence the cast.
     """
     modules: Any = parts
-    held: Any = nn.ModuleDict(modules)
-    return held
+    return cast(Mapping[str, Part], nn.ModuleDict(modules))
 
 
 def distinct_views(objectives: Iterable[Objective]) -> list[View]:
