@@ -92,8 +92,8 @@ VERDICTS = (
     (0.05, "has learned part of the teacher's tokens"),
     (-float("inf"), "did NOT learn the teacher's tokens"),
 )
-"""By the least held-out R². A small student of 500 robot videos reached 0.12 in 1100 steps, and its mean-pooled
-features were better than the teacher's in a k-NN probe: part of the tokens can be all that a task needs."""
+"""By the least held-out R². A small student of 500 robot videos reached 0.12 in 1100 steps, and its
+mean-pooled features were better than the teacher's in a k-NN probe: part of the tokens can be enough."""
 
 
 def verdict(scores: dict[str, float]) -> str:
