@@ -32,22 +32,6 @@ def test_std_and_mean_share_see_collapse_onto_one_vector():
     assert health.mean_share(point) == pytest.approx(1, abs=1e-5)
 
 
-def test_skill_is_nothing_at_the_baseline_and_unknown_without_one():
-    assert health.skill(0.5, 0.5) == 0
-    assert health.skill(0.0, 0.5) == 1
-    assert health.skill(1.0, 0.5) == -1
-    assert math.isnan(health.skill(0.5, 0.0))
-
-
-def test_retrieval_gives_no_credit_for_ties():
-    rows = torch.eye(6)
-    assert health.retrieval_at_1(rows, rows) == 1
-    assert health.retrieval_at_1(rows, rows.roll(1, 0)) == 0
-    assert health.retrieval_at_1(torch.ones(6, 6), torch.ones(6, 6)) == pytest.approx(1 / 6), (
-        "collapsed: chance"
-    )
-
-
 def test_measure_samples_the_whole_batch_evenly():
     first, last = torch.zeros(1, health.ROWS * 4, 3), torch.ones(1, health.ROWS * 4, 3)
     assert health.measure(torch.cat([first, last]))["std"] == pytest.approx(0.5, abs=1e-3)

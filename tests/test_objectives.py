@@ -8,7 +8,7 @@ from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.heads import Predictor, Projector
 from vjepa_distill.masks import Span
 from vjepa_distill.objectives.match import Match
-from vjepa_distill.objectives.temporal import Eventually, Now, Soon
+from vjepa_distill.objectives.temporal import Eventually, Now, Soon, _found_first
 from vjepa_distill.protocols import Batch, Draw, Timeline
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
@@ -179,6 +179,22 @@ def test_the_queue_adds_negatives_of_other_videos_only():
     owners = [5, 6, 5, 5, 6, 5]
     allowed = [[j == r or owners[j] != owners[r] for j in range(6)] for r in range(3)]
     torch.testing.assert_close(loss, ref.info_nce(z, candidates, [0, 1, 2], allowed, 0.2), atol=1e-9, rtol=0)
+
+
+def test_retrieval_gives_no_credit_for_ties():
+    label = torch.arange(6)
+    assert _found_first(torch.eye(6), label) == 1
+    assert _found_first(torch.eye(6).roll(1, 0), label) == 0
+    assert _found_first(torch.ones(6, 6), label) == pytest.approx(1 / 6), "collapsed rows: chance"
+
+
+def test_a_skipped_update_leaves_nothing_for_the_queue():
+    stage = jepa(False, queue=4)
+    stage(batch(seed=1))
+    stage.skip_step()
+    stage(batch(seed=2, rows=2))
+    stage.after_step(0)
+    assert stage.objectives["eventually"].queue_video.tolist() == [5, 6, -1, -1]
 
 
 def test_a_lone_clip_without_a_queue_is_refused():

@@ -156,6 +156,24 @@ def test_a_folder_in_use_is_refused_and_kept(tmp_path, world_folder, tiny_distil
     assert (tmp_path / "x" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_refused_start_leaves_nothing_and_overwrites_nothing(tmp_path, world_folder, tiny_distill, capsys):
+    good = [*tiny_distill, "--data.root", world_folder, "--out", tmp_path / "x"]
+    assert "no such folder" in refused(capsys, "distill", *good, "--data.root", tmp_path / "nowhere")
+    assert run("distill", *good, "--objectives.match.options.distance", "foo") == 2
+    assert not (tmp_path / "x").exists(), "the corrected command can use the same folder"
+    assert run("distill", *good) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "x").rglob("*") if path.is_file()}
+    assert run("distill", *good, "--overwrite", "--data.root", tmp_path / "nowhere") == 2
+    assert run("distill", *good, "--overwrite", "--objectives.match.options.distance", "foo") == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "x").rglob("*") if path.is_file()} == before
+    assert run("distill", *good, "--overwrite") == 0
+
+
+def test_a_run_of_a_single_step_needs_no_other_options(tmp_path, world_folder, tiny_distill):
+    options = [o for o in tiny_distill if not o.startswith("--optimizer.warmup")]
+    assert run("distill", *options, "--steps", "1", "--data.root", world_folder, "--out", tmp_path / "x") == 0
+
+
 def test_resume_with_other_settings_is_refused_by_name(tmp_path, world_folder, tiny_distill, capsys):
     options = [*tiny_distill, "--data.root", world_folder, "--out", tmp_path / "x"]
     run("distill", *options)

@@ -35,7 +35,16 @@ def device_of(name: str) -> torch.device:
 
 def decoder_of(data: Data) -> Decoder:
     """The decoder by its registered name."""
-    return registry.create("decoder", "pyav" if data.decoder == "auto" else data.decoder)
+    return registry.create("decoder", _decoder_name(data))
+
+
+def check_decoder(data: Data) -> None:
+    """Refuse an unknown decoder before any data is read."""
+    registry.check_options("decoder", _decoder_name(data), {})
+
+
+def _decoder_name(data: Data) -> str:
+    return "pyav" if data.decoder == "auto" else data.decoder
 
 
 def recipe_of(data: Data, train: bool) -> Recipe:

@@ -98,6 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UserError, ArgumentError) as problem:
         print(f"vjepa-distill: error: {in_one_line(problem, given)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(
+            "vjepa-distill: interrupted; the same command starts again, and encode goes on where it was",
+            file=sys.stderr,
+        )
+        sys.exit(130)
 
 
 def in_one_line(problem: Exception, given: Sequence[str]) -> str:

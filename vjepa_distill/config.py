@@ -119,6 +119,11 @@ class Data:
         require(
             0 < low <= high <= 1, f"data.scale={list(self.scale)}: give [low, high] with 0 < low <= high <= 1"
         )
+        require(0 <= self.max_bad <= 1, f"data.max_bad={self.max_bad}: give a share between 0 and 1")
+        require(
+            0 < self.aspect[0] <= self.aspect[1], f"data.aspect={list(self.aspect)}: give [low, high] above 0"
+        )
+        require(self.heldout_clips >= 0, f"data.heldout_clips={self.heldout_clips}: give 0 or more")
         require(self.workers >= 0, f"data.workers={self.workers}: give 0 or more")
 
     @property
@@ -152,6 +157,13 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         positive(self, "lr")
+        require(self.warmup >= 0, f"optimizer.warmup={self.warmup}: give a fraction of the run, or steps")
+        require(
+            self.clip is None or self.clip > 0, f"optimizer.clip={self.clip}: give a norm above 0, or null"
+        )
+        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay}: give 0 or more")
+        require(all(0 <= b < 1 for b in self.betas), f"optimizer.betas={list(self.betas)}: give two below 1")
+        require(0 <= self.final <= 1, f"optimizer.final={self.final}: give a share of the peak, 0 to 1")
 
     def peak(self, batch: int) -> float:
         """The peak rate for a global batch of so many clips."""
@@ -213,14 +225,19 @@ class Run:
             "upgrade vjepa-distill",
         )
         positive(self, "steps", "batch_size", "accumulate", "log_every")
+        for name in ("eval_every", "save_every", "keep"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: give 0 or more")
+        require(
+            self.threads is None or self.threads > 0,
+            f"threads={self.threads}: give a number above 0, or null",
+        )
         require(bool(self.out), "no run folder given: type --out runs/NAME")
         require(
             not (self.resume and self.overwrite), "--resume and --overwrite contradict each other: type one"
         )
-        warmup = resolve(self.optimizer.warmup, self.steps, "optimizer.warmup")
         require(
-            warmup < self.steps,
-            f"the warm-up of {warmup} steps is not shorter than the run of {self.steps}: "
+            self.warmup_steps < self.steps,
+            f"the warm-up of {self.warmup_steps} steps is not shorter than the run of {self.steps}: "
             "give optimizer.warmup as a fraction such as 0.05, or more steps",
         )
         if not self.student.name and not getattr(self, "init", None):
@@ -233,6 +250,13 @@ class Run:
             any(term.weight for term in self.objectives.values()),
             "every objective has weight 0: give one a weight",
         )
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of the warm-up; a fraction of a very short run may be none."""
+        if self.optimizer.warmup < 1:
+            return round(self.optimizer.warmup * self.steps)
+        return resolve(self.optimizer.warmup, self.steps, "optimizer.warmup")
 
 
 @dataclass

@@ -19,30 +19,30 @@ FREE = {"out", "resume", "overwrite", "log_every", "eval_every", "save_every", "
 FREE_DATA = {"workers", "timeout", "index", "max_bad", "root"}
 
 
-def claim(config: Run) -> None:
-    """Take the run folder. UserError when it is not empty and neither --resume nor --overwrite was typed."""
+def check(config: Run) -> None:
+    """UserError where the folder may not be taken: in use without --resume or --overwrite, or no run's."""
     run = Path(config.out)
+    used = run.exists() and any(run.iterdir())
     if config.resume:
         _check_same(config, run)
-    elif config.overwrite and run.exists():
-        _empty(run)
-    elif run.exists() and any(run.iterdir()):
+    elif config.overwrite and used and not (run / CONFIG).exists():
+        raise UserError(
+            f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; empty it or use another --out"
+        )
+    elif used and not config.overwrite:
         raise UserError(
             f"{run} is not empty: type --resume to go on with it, --overwrite to empty it, or another --out"
         )
+
+
+def claim(config: Run) -> None:
+    """Take the folder, once all else about the run is known to be right: --overwrite empties it now."""
+    run = Path(config.out)
+    if config.overwrite and run.exists():
+        shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     write_atomic(run / CONFIG, lambda file: file.write(text.encode()))
-
-
-def _empty(run: Path) -> None:
-    """Remove a former run; a folder that is not one is left alone."""
-    if any(run.iterdir()) and not (run / CONFIG).exists():
-        raise UserError(
-            f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; "
-            "empty it yourself or use another --out"
-        )
-    shutil.rmtree(run)
 
 
 def plain(config: Run) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vjepa_distill.distributed import gather
@@ -43,23 +42,6 @@ def mean_share(tokens: Tensor) -> float:
     """Share of the energy of [N, D] in its mean row: 0 when centred, 1 when all rows are equal."""
     x = tokens.detach().float()
     return (x.mean(dim=0).square().sum() / x.square().sum(dim=1).mean()).item()
-
-
-def skill(loss: float, baseline: float) -> float:
-    """1 - loss / baseline: 0 is no better than the trivial rival, 1 perfect; NaN if the rival is perfect."""
-    return 1.0 - loss / baseline if baseline > 0 else math.nan
-
-
-def retrieval_at_1(query: Tensor, target: Tensor) -> float:
-    """How often row i of query [N, D] is most like row i of target [N, D] by cosine; chance 1 / N.
-
-    A tie counts as its share: were it a hit, collapsed rows (all tied) would look like a perfect score.
-    """
-    likeness = F.normalize(query.detach().float(), dim=-1) @ F.normalize(target.detach().float(), dim=-1).T
-    own = likeness.diagonal()[:, None]
-    beaten = (likeness > own + 1e-6).any(dim=1)
-    tied = ((likeness - own).abs() <= 1e-6).sum(dim=1)
-    return torch.where(beaten, 0.0, 1.0 / tied).mean().item()
 
 
 def measure(tokens: Tensor) -> dict[str, float]:

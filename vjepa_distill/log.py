@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from vjepa_distill.files import write_atomic
 from vjepa_distill.progress import progress_bar
@@ -23,44 +24,59 @@ class RunLog:
     run: the output folder · total: steps of the run · start: steps already done (a resumed run);
     rows of metrics.jsonl after `start` belong to a future that is being lived again and are cut off.
     every: seconds between the plain progress lines that replace the bar where the output is no terminal.
+    Nothing is written before ``begin`` (or the first row): a run that is refused leaves no trace.
     """
 
     def __init__(self, run: Path | str, total: int, start: int = 0, rank: int = 0, every: float = 15.0):
         self.run, self.total, self.start, self.every = Path(run), total, start, every
         self.quiet = rank != 0
+        self.begun = False
+        self.early: list[str] = []
 
     def __enter__(self) -> RunLog:
-        if self.quiet:
-            return self
+        return self
+
+    def begin(self) -> None:
+        """Open the files and show the bar: the run has everything it needs."""
+        if self.quiet or self.begun:
+            return
         # TensorBoard takes a second to import: not for `--help`, nor for ranks that never write.
         from torch.utils.tensorboard import SummaryWriter
 
         self.run.mkdir(parents=True, exist_ok=True)
         truncate_rows(self.run / "metrics.jsonl", self.start)
-        self.rows = open(self.run / "metrics.jsonl", "a", encoding="utf-8")
-        self.text = open(self.run / "train.log", "a", encoding="utf-8")
+        self.rows, self.text = self._appending("metrics.jsonl"), self._appending("train.log")
         self.events = SummaryWriter(str(self.run / "tensorboard"), purge_step=self.start + 1)
         self.bar = progress_bar("steps", self.total, self.start, every=self.every)
         self.bar.__enter__()
-        return self
+        self.begun = True
+        for text in self.early:
+            self._write(text)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.quiet:
+        if kind is None:
+            self.begin()
+        if not self.begun:
             return
         self.bar.__exit__(kind, error, trace)
         self.events.close()
         self.rows.close()
         self.text.close()
 
+    def _appending(self, name: str) -> TextIO:
+        return (self.run / name).open("a", encoding="utf-8")
+
     def advance(self, done: int) -> None:
         """Moves the bar: `done` steps of the run are finished."""
+        self.begin()
         if not self.quiet:
             self.bar.update(done)
 
     def metrics(self, done: int, values: Mapping[str, float]) -> None:
         """One row after `done` steps: to metrics.jsonl and TensorBoard, and as a line for people."""
+        self.begin()
         if self.quiet:
             return
         self.rows.write(json.dumps({"step": done, **{name: _finite(v) for name, v in values.items()}}) + "\n")
@@ -73,7 +89,15 @@ class RunLog:
         """A message to the screen (above the bar) and, with the time of day, to train.log."""
         if self.quiet:
             return
-        self.bar.say(text)
+        shown = text if "\n" in text else textwrap.fill(text, WIDTH, subsequent_indent="  ")
+        if not self.begun:
+            self.early.append(text)
+            print(shown, file=sys.stderr, flush=True)
+            return
+        self.bar.say(shown)
+        self._write(text)
+
+    def _write(self, text: str) -> None:
         self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         self.text.flush()
 

@@ -22,7 +22,7 @@ from vjepa_distill.log import RunLog
 from vjepa_distill.optim import Precision, set_rate
 from vjepa_distill.protocols import Batch, Stage
 from vjepa_distill.rng import rng_state, set_rng_state
-from vjepa_distill.schedule import learning_rate, resolve
+from vjepa_distill.schedule import learning_rate
 from vjepa_distill.train import Diverged, Outcome, train_step
 
 OVERFLOWS = 40
@@ -56,12 +56,13 @@ class Loop:
     def run(self) -> None:
         """Make the steps that are left. Raises Interrupted after saving when SIGTERM or Ctrl-C came."""
         total = self.config.steps
-        warmup = resolve(self.config.optimizer.warmup, total, "optimizer.warmup")
         peak = self.config.optimizer.peak(self.config.batch_size * self.config.accumulate * self.ranks.world)
         self._restart_clock()
         with stop_signals(self):
             for step in range(self.done, total):
-                rate = learning_rate(step, total, warmup, peak, peak * self.config.optimizer.final)
+                rate = learning_rate(
+                    step, total, self.config.warmup_steps, peak, peak * self.config.optimizer.final
+                )
                 set_rate(self.optimizer, rate)
                 outcome = self._update(step)
                 self.done = step + 1

@@ -161,6 +161,9 @@ class Stage(ModuleLike, Protocol):
     def after_step(self, step: int) -> None:
         """Called after every update of the weights: where a teacher follows."""
 
+    def skip_step(self) -> None:
+        """Called instead where an update was not made (fp16 overflow)."""
+
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Scores on held-out batches by name."""
 

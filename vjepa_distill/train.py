@@ -57,6 +57,7 @@ def train_step(
             stop_unless_finite(losses)
             scaler.scale(total / len(batches)).backward()
     scaler.unscale_(optimizer)
+    # the gradient's norm needs no vote: DDP has averaged it, every rank has the same
     norm = float(nn.utils.clip_grad_norm_(parameters(optimizer), clip or math.inf))
     if not math.isfinite(norm) and not scaler.is_enabled():
         raise Diverged(f"the gradient at step {step} is not finite (norm {norm}), though every loss is")
@@ -64,6 +65,8 @@ def train_step(
     scaler.update()
     if math.isfinite(norm):
         stage.after_step(step)
+    else:
+        stage.skip_step()
     return Outcome({name: loss.detach() for name, loss in losses.items()}, norm, math.isfinite(norm))
 
 

@@ -25,7 +25,7 @@ def train(name: str, config: Any) -> int:
     from vjepa_distill.train import Diverged
 
     runners: dict[str, Callable[[Any], Path]] = {"distill": distill, "jepa-train": jepa_train}
-    again = f"vjepa-distill {name} --out {config.out} --resume"
+    again = f"{launcher()} {name} --out {config.out} --resume"
     try:
         runners[name](config)
     except Interrupted:
@@ -40,9 +40,14 @@ def train(name: str, config: Any) -> int:
         if not out_of_memory(problem):
             raise
         raise UserError(MEMORY) from problem
-    if os.environ.get("RANK", "0") == "0":  # of torchrun
-        say(f"done: {config.out}")
+    say(f"done: {config.out}")
     return 0
+
+
+def launcher() -> str:
+    """How this run was started: the same number of processes is what an exact continuation needs."""
+    world = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun
+    return f"torchrun --nproc_per_node {world} -m vjepa_distill" if world else "vjepa-distill"
 
 
 def out_of_memory(problem: RuntimeError) -> bool:
@@ -53,4 +58,6 @@ def out_of_memory(problem: RuntimeError) -> bool:
 
 
 def say(words: str) -> None:
-    print(words, file=sys.stderr)
+    """To the screen, once: from rank 0 where torchrun started several."""
+    if os.environ.get("RANK", "0") == "0":
+        print(words, file=sys.stderr)

@@ -151,7 +151,7 @@ class Eventually(nn.Module):
         logits = logits.masked_fill(~rival, -torch.inf)
         if latents is not None:
             chance = (1 / rival.sum(dim=1)).mean()
-            latents.note("eventually/retrieval", (logits.argmax(dim=1) == label).float().mean())
+            latents.note("eventually/retrieval", _found_first(logits.detach(), label))
             latents.note("eventually/chance", chance)
         return F.cross_entropy(logits, label)
 
@@ -162,7 +162,19 @@ class Eventually(nn.Module):
             size = len(self.queue)
             self.queue.copy_(torch.cat([targets.to(self.queue.dtype), self.queue])[:size])
             self.queue_video.copy_(torch.cat([videos, self.queue_video])[:size])
+        self.skip_step()
+
+    def skip_step(self) -> None:
+        """Forget the targets of an update that was not made."""
         self._fresh.clear()
+
+
+def _found_first(logits: Tensor, label: Tensor) -> Tensor:
+    """How often the label has the highest logit; a tie counts as its share: collapsed rows are at chance."""
+    own = logits.gather(1, label[:, None])
+    beaten = (logits > own + 1e-6).any(dim=1)
+    tied = ((logits - own).abs() <= 1e-6).sum(dim=1)
+    return torch.where(beaten, 0.0, 1.0 / tied).mean()
 
 
 def _note_skill(latents: Latents, name: str, loss: Tensor, floor: Tensor) -> None:

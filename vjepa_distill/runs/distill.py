@@ -24,6 +24,7 @@ def distill(config: DistillConfig) -> Path:
         assemble.check_component("backbone", component)
     for term in config.objectives.values():
         assemble.check_component("objective", term)
+    assemble.check_decoder(config.data)
     with world_of(config) as world:
         videos = assemble.videos_of(config, world.ranks)
         student = assemble.encoder_of(config.student)

@@ -26,6 +26,7 @@ def jepa_train(config: JepaConfig) -> Path:
     assemble.check_component("backbone", config.student)
     for term in config.objectives.values():
         assemble.check_component("objective", term)
+    assemble.check_decoder(config.data)
     with world_of(config) as world:
         videos = assemble.videos_of(config, world.ranks)
         student = assemble.encoder_of(Component(config.init) if config.init else config.student)

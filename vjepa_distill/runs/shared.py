@@ -18,7 +18,6 @@ from vjepa_distill.log import RunLog
 from vjepa_distill.loop import Loop
 from vjepa_distill.optim import make_optimizer, precision
 from vjepa_distill.protocols import ModuleLike
-from vjepa_distill.schedule import resolve
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
 
@@ -37,7 +36,7 @@ class World:
 
 @contextmanager
 def world_of(config: Run) -> Iterator[World]:
-    """Claim the run folder, join the other ranks, open the log, seed torch."""
+    """Join the other ranks, check the run folder, seed torch."""
     device = assemble.device_of(config.device)
     if config.amp == "fp16" and device.type == "cpu":
         raise UserError("--amp fp16 needs CUDA: on a CPU type --amp bf16 (faster) or fp32")
@@ -53,9 +52,9 @@ def world_of(config: Run) -> Iterator[World]:
 
 
 def start_of(config: Run, ranks: Ranks) -> dict[str, Any] | None:
-    """Rank 0 claims the folder; every rank loads the checkpoint that a resumed run goes on from."""
+    """Rank 0 checks the folder; every rank loads the checkpoint that a resumed run goes on from."""
     if ranks.rank == 0:
-        folder.claim(config)
+        folder.check(config)
     path = broadcast_object(checkpoint.latest(config.out) if config.resume and ranks.rank == 0 else None)
     return checkpoint.load(path) if path else None
 
@@ -87,7 +86,7 @@ def loop_of(
     videos: assemble.Videos,
     watch: Watch | None = None,
 ) -> Loop:
-    """Optimizer, DDP, loop; restored where the run is gone on with."""
+    """Claim the folder; optimizer, DDP, loop; restored where the run is gone on with."""
     if config.checkpointing:
         assemble.set_checkpointing(parts)
     chosen = config.optimizer
@@ -110,15 +109,17 @@ def loop_of(
     )
     if world.state:
         loop.restore(world.state)
+    if world.ranks.rank == 0:
+        folder.claim(config)
+    world.log.begin()
     world.log.say(
         f"student {config.student.name}, {assemble.size_of(parts['student'])}; {world.device.type} "
         f"{config.amp}, {torch.get_num_threads()} threads, {world.ranks.world} rank(s)"
     )
     world.log.say(videos.words())
-    warmup = resolve(chosen.warmup, config.steps, "optimizer.warmup")
     batch = config.batch_size * config.accumulate * world.ranks.world
     world.log.say(
         f"steps {loop.done} to {config.steps}, {batch} clips a step, "
-        f"warm-up {warmup} steps to lr {chosen.peak(batch):.2e}"
+        f"warm-up {config.warmup_steps} steps to lr {chosen.peak(batch):.2e}"
     )
     return loop

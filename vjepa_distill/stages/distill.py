@@ -115,6 +115,11 @@ class Distill(nn.Module):
                 moments.setdefault(name, Moments(tokens.shape[-1])).add(tokens)
         return moments
 
+    def skip_step(self) -> None:
+        """An update was not made (fp16 overflow): objectives drop what they kept for it."""
+        for objective in self.objectives.values():
+            getattr(objective, "skip_step", lambda: None)()
+
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Held-out agreement with each teacher, in its own units, beside the floor of its mean token.

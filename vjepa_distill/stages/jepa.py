@@ -92,6 +92,11 @@ class Jepa(nn.Module):
         for objective in self.objectives.values():
             getattr(objective, "after_step", lambda: None)()
 
+    def skip_step(self) -> None:
+        """An update was not made (fp16 overflow): objectives drop what they kept for it."""
+        for objective in self.objectives.values():
+            getattr(objective, "skip_step", lambda: None)()
+
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Losses and notes on held-out batches, averaged."""
