@@ -60,9 +60,9 @@ class Plan:
     batch: int = 32
     teacher: Component = field(default_factory=lambda: Component("conv/small", {"width": 32}))
     teacher_steps: Steps = field(default_factory=lambda: Steps(moments=200, clips=150))
-    student: Component = field(default_factory=lambda: Component("ruffle/tiny"))
-    distill_steps: int = 250
-    jepa_steps: int = 120
+    student: Component = field(default_factory=lambda: Component("ruffle/tiny", {"depth": 4}))
+    distill_steps: int = 160
+    jepa_steps: int = 60
 
     def data(self, folder: Path, part: Literal["train", "test"]) -> Data:
         """The clips of a part of the world. Crops are mild: where a shape goes is what is asked for."""
