@@ -101,7 +101,7 @@ def gather(x: Tensor) -> Tensor:
 
 def own_rows(rows: int, device: torch.device | None = None) -> Tensor:
     """Where this rank's rows lie among the gathered ones: int64 [rows]."""
-    return torch.arange(rows, device=device) + (dist.get_rank() * rows if active() else 0)
+    return torch.arange(rows, device=device) + rank() * rows
 
 
 def all_mean(x: Tensor) -> Tensor:

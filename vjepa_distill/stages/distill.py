@@ -16,7 +16,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
 from vjepa_distill.masks import Whole
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Split, View
-from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of
+from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of, tell
 from vjepa_distill.standardise import Moments, Standardiser
 from vjepa_distill.tokens import Grid, promote, resample
 
@@ -55,11 +55,12 @@ class Distill(nn.Module):
         splits = {view: view.split(grid, draw) for view in self.views}
         seen = {view: self.student(batch.clip, _keep(view, splits)) for view in self.views}
         losses: dict[str, Tensor] = {}
+        self.notes = {}
         for name in self.heads:
             latents = self._latents(name, batch, grid, draw, splits, seen)
             prefix = f"{name}/" if len(self.heads) > 1 else ""
             losses |= {prefix + key: objective(latents) for key, objective in self.objectives.items()}
-            self.notes = {prefix + key: note for key, note in latents.notes.items()}
+            self.notes |= {prefix + key: note for key, note in latents.notes.items()}
             self.tokens = rows_of(latents.target)
         return losses
 
@@ -87,11 +88,8 @@ class Distill(nn.Module):
                 raise ValueError(
                     "a distillation head answers for the tokens of the view alone: query its rest"
                 )
-            return (
-                resample(self.heads[name](seen[view]), grid, common)
-                if view == Whole()
-                else self.heads[name](seen[view])
-            )
+            z = self.heads[name](seen[view])
+            return z if common == grid else resample(z, grid, common)
 
         return Latents(common, self.standardisers[name](tokens), splits, seen, predict, batch.video)
 
@@ -117,8 +115,7 @@ class Distill(nn.Module):
 
     def skip_step(self) -> None:
         """An update was not made (fp16 overflow): objectives drop what they kept for it."""
-        for objective in self.objectives.values():
-            getattr(objective, "skip_step", lambda: None)()
+        tell(self.objectives, "skip_step")
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -153,8 +150,7 @@ class Distill(nn.Module):
 
     def after_step(self, step: int) -> None:
         """The teachers are frozen; only objectives may want to know."""
-        for objective in self.objectives.values():
-            getattr(objective, "after_step", lambda: None)()
+        tell(self.objectives, "after_step")
 
     def train(self, mode: bool = True) -> Distill:
         """As in torch, but the teachers always stay in eval mode."""

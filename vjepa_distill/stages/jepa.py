@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vjepa_distill.heads import Predictor
 from vjepa_distill.masks import Span
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Timeline, View
-from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of
+from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of, tell
 from vjepa_distill.tokens import Grid, promote
 
 TeacherContext = Literal["full", "segment", "prefix"]
@@ -89,13 +89,11 @@ class Jepa(nn.Module):
             h.lerp_(z.to(h.dtype), 1 - keep)
         for h, z in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
             h.copy_(z)
-        for objective in self.objectives.values():
-            getattr(objective, "after_step", lambda: None)()
+        tell(self.objectives, "after_step")
 
     def skip_step(self) -> None:
         """An update was not made (fp16 overflow): objectives drop what they kept for it."""
-        for objective in self.objectives.values():
-            getattr(objective, "skip_step", lambda: None)()
+        tell(self.objectives, "skip_step")
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:

@@ -40,3 +40,9 @@ def averages(rows: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     """The mean of every named scalar over batches."""
     rows = list(rows)
     return {name: sum(float(row[name]) for row in rows) / len(rows) for name in (rows[0] if rows else ())}
+
+
+def tell(objectives: Mapping[str, Objective], event: str) -> None:
+    """Call the method of that name, which an objective may have, on each: what became of an update."""
+    for objective in objectives.values():
+        getattr(objective, event, lambda: None)()
