@@ -5,8 +5,18 @@ lists, with random values, and untested on the real files.
 """
 
 from vjepa_distill.backbones.official.checkpoint import Checkpoint, read
-from vjepa_distill.backbones.official.fit import component, load_into
+from vjepa_distill.backbones.official.fit import component, load_into, predictor_words
 from vjepa_distill.backbones.official.names import to_hf
+from vjepa_distill.backbones.official.predictor import Predictor
 from vjepa_distill.backbones.official.source import is_official
 
-__all__ = ["Checkpoint", "component", "is_official", "load_into", "read", "to_hf"]
+__all__ = [
+    "Checkpoint",
+    "Predictor",
+    "component",
+    "is_official",
+    "load_into",
+    "predictor_words",
+    "read",
+    "to_hf",
+]

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from vjepa_distill.backbones.official.names import (
+    V1,
+    V2,
+    V21,
     converted,
     depth_of,
     hf_encoder,
-    hf_predictor,
     official_encoder,
-    official_predictor,
     stripped,
 )
+from vjepa_distill.backbones.official.predictor import Predictor, hf_predictor_of, official_predictor_of
 from vjepa_distill.backbones.official.source import fetched
 from vjepa_distill.backbones.official.tables import recognised
 from vjepa_distill.backbones.sizes import SIZES
 from vjepa_distill.errors import UserError
-from vjepa_distill.tokens import Grid
 
-V1, V2, V21 = "V-JEPA 1", "V-JEPA 2", "V-JEPA 2.1"
 # The average of the encoder, which V-JEPA's own evaluations use; 2.1's distilled models call it ema_encoder.
 TARGETS = ("target_encoder", "ema_encoder")
-NONE = "it holds no predictor"
-
-
-class Predictor(NamedTuple):
-    """The predictor of a checkpoint, or why there is none that has a place here."""
-
-    words: str
-    """For the log."""
-    state: dict[str, Tensor] | None = None
-    settings: Mapping[str, Any] = {}
-    """By the names of heads.Predictor; without heads where the file does not tell."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +52,9 @@ def read(source: str, which: str = "target", rope: str | None = None) -> Checkpo
     UserError, in one line, for what is incomplete, has parts we do not know, or needs pickle.
     """
     found, config = fetched(source)
-    if any(isinstance(value, Tensor) for value in found.values()):
-        state = stripped(found)
+    parts = {name: value for name, value in found.items() if isinstance(value, Mapping)}
+    if not {*TARGETS, "encoder"} & parts.keys():
+        state = stripped({name: value for name, value in found.items() if isinstance(value, Tensor)})
         if which != "target":
             raise UserError(
                 f"{source} holds one encoder and does not say which it was: leave which={which} out"
@@ -72,39 +62,31 @@ def read(source: str, which: str = "target", rope: str | None = None) -> Checkpo
         if any(name.startswith(("encoder.", "vjepa2.encoder.")) for name in state):
             return _hf(source, state, config)
         return _official(source, "the one encoder", state, {}, rope)
-    targets = [name for name in (TARGETS if which == "target" else ("encoder",)) if name in found]
+    targets = [name for name in (TARGETS if which == "target" else ("encoder",)) if name in parts]
     if not targets:
-        held = [str(name) for name, value in found.items() if isinstance(value, Mapping)]
         other = "encoder" if which == "target" else "target"
         raise UserError(
-            f"{source} holds {', '.join(held) or 'nothing'}, and so no "
-            f"{' or '.join(TARGETS) if which == 'target' else 'encoder'}: try which: {other}"
+            f"{source} holds {', '.join(parts)}, and no "
+            f"{' or '.join(TARGETS) if which == 'target' else 'encoder'}: type which: {other}"
         )
-    theirs = stripped(found.get("predictor", {}))
-    return _official(source, targets[0], stripped(found[targets[0]]), theirs, rope)
+    theirs = stripped(parts.get("predictor", {}))
+    return _official(source, targets[0], stripped(parts[targets[0]]), theirs, rope)
 
 
 def _hf(source: str, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:
     """transformers' VJEPA2Model, or VJEPA2ForVideoClassification, whose head has no place here."""
     state = {name.removeprefix("vjepa2."): value for name, value in state.items()}
     _refuse_other_parts(source, config)
-    parts = {
-        part: {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)}
+    mine, theirs = (
+        {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)}
         for part in ("encoder.", "predictor.")
-    }
+    )
     heads = sorted(n for n in state if n.startswith(("pooler.", "classifier.")))
-    rest = {n: v for n, v in state.items() if not n.startswith((*parts, *heads))}
-    table = hf_encoder(depth_of(parts["encoder."], "layer"))
-    encoder = converted({**parts["encoder."], **rest}, table, f"{source}: its encoder")
+    rest = {n: v for n, v in state.items() if not n.startswith(("encoder.", "predictor.", *heads))}
+    encoder = converted({**mine, **rest}, hf_encoder(depth_of(mine, "layer")), f"{source}: its encoder")
     shape = _shape(source, encoder, config.get("num_attention_heads")) | {"rope": "vjepa2"}
     notes = (f"no place here: {_listed(heads)}",) if heads else ()
-    predictor = Predictor(NONE)
-    if theirs := dict(parts["predictor."]):
-        tokens = theirs.pop("embeddings.mask_tokens", None)
-        table = hf_predictor(depth_of(theirs, "layer"))
-        ours = converted(theirs, table, f"{source}: its predictor")
-        chosen = config.get("pred_num_attention_heads")
-        predictor = _predictor(source, ours, tokens, chosen, "vjepa2")
+    predictor = hf_predictor_of(source, theirs, config.get("pred_num_attention_heads"))
     return Checkpoint(source, V2, "the one encoder", encoder, shape, predictor, notes)
 
 
@@ -138,14 +120,14 @@ def _official(
     shape = _shape(source, encoder, None)
     if version == V1:
         assert position is not None, "a version without rotary positions is told by its table"
-        split, grid = _recognised(position, f"{source}: pos_embed")
+        split, grid = recognised(position, f"{source}: pos_embed")
         shape |= {"sincos": split, "trained_grid": list(grid)}
     else:
         side = 256 // shape["patch"]
         shape |= {"rope": "vjepa2"} if version == V2 else {"rope": "rotary", "trained_grid": [0, side, side]}
         if position is not None:
             notes.append("no place here: pos_embed, for positions are rotary")
-    predictor = _official_predictor(source, theirs, version, shape)
+    predictor = official_predictor_of(source, theirs, version, shape)
     return Checkpoint(source, version, part, encoder, shape, predictor, tuple(notes))
 
 
@@ -157,48 +139,6 @@ def _version(position: Tensor | None, predictor: Mapping[str, Tensor], rope: str
     if tokens:
         return V2 if tokens == 10 else V1
     return V2 if rope == "vjepa2" else V1
-
-
-def _official_predictor(
-    source: str, theirs: dict[str, Tensor], version: str, shape: Mapping[str, Any]
-) -> Predictor:
-    if not theirs:
-        return Predictor(NONE)
-    if version == V21:
-        return Predictor("the predictor of V-JEPA 2.1 predicts other levels, or another teacher's tokens")
-    if any(name.startswith("action_encoder.") for name in theirs):
-        return Predictor("its predictor is conditioned on a robot's actions")
-    position = theirs.pop("predictor_pos_embed", None)
-    names = sorted((n for n in theirs if n.startswith("mask_tokens.")), key=lambda n: int(n.split(".")[1]))
-    tokens = [theirs.pop(name) for name in names]
-    table = official_predictor(depth_of(theirs, "predictor_blocks"))
-    ours = converted(theirs, table, f"{source}: its predictor")
-    width = ours["embed.weight"].shape[0]
-    if version == V1:
-        if position is None:
-            raise UserError(f"{source}: its predictor misses predictor_pos_embed")
-        if _recognised(position, f"{source}: predictor_pos_embed")[0] != "thirds":
-            return Predictor("its predictor shares its width between t, h, w in another way than ours")
-        return _predictor(source, ours, tokens, shape["heads"], None)
-    return _predictor(source, ours, tokens, 12 if width == 384 else None, "vjepa2")
-
-
-def _predictor(
-    source: str, ours: dict[str, Tensor], tokens: Any, heads: int | None, rope: str | None
-) -> Predictor:
-    """With the mask token that was trained: the others are as they were initialised, 0."""
-    if tokens is None or not len(tokens):
-        raise UserError(f"{source}: its predictor misses its mask tokens")
-    width, depth = ours["embed.weight"].shape[0], depth_of(ours, "blocks")
-    if depth and ours["blocks.0.mlp.0.weight"].shape[0] != 4 * width:
-        return Predictor("its predictor's MLPs are not 4 times as wide as its tokens")
-    norms = [float(token.float().norm()) for token in tokens]
-    best = max(range(len(norms)), key=norms.__getitem__)
-    ours["mask_token"] = tokens[best].flatten().clone()
-    note = f"mask token {best} of {len(norms)}, norms {' '.join(f'{n:.3g}' for n in norms)}"
-    settings: dict[str, Any] = {"width": width, "depth": depth, "rope": rope}
-    settings |= {"context_positions": True, "project_positions": False} | ({"heads": heads} if heads else {})
-    return Predictor(note, ours, settings)
 
 
 def _shape(source: str, encoder: Mapping[str, Tensor], heads: int | None) -> dict[str, Any]:
@@ -222,16 +162,6 @@ def _shape(source: str, encoder: Mapping[str, Tensor], heads: int | None) -> dic
         "sincos": None,
         "trained_grid": [0, 0, 0],
     }
-
-
-def _recognised(position: Tensor, what: str) -> tuple[str, Grid]:
-    found = recognised(position)
-    if found is None:
-        raise UserError(
-            f"{what} {list(position.shape)} is no sin-cos table of V-JEPA's: learned positions, and those of "
-            "frames that are not square, have no place here"
-        )
-    return found
 
 
 def _listed(names: list[str]) -> str:

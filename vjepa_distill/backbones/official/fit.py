@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from vjepa_distill.backbones.official.checkpoint import V1, V2, V21, Checkpoint, read
+from vjepa_distill.backbones.official.checkpoint import Checkpoint, read
+from vjepa_distill.backbones.official.names import V1, V2, V21
 from vjepa_distill.backbones.sizes import SIZES
 from vjepa_distill.errors import UserError
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from vjepa_distill.errors import UserError
 
+V1, V2, V21 = "V-JEPA 1", "V-JEPA 2", "V-JEPA 2.1"
+
 # A table says {their name: our name}; "…#0" to "#2" are the thirds of a fused query-key-value projection.
 Table = dict[str, str]
 

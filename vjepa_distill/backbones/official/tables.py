@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid
 from vjepa_distill.transformer import SPLITS, sincos3d
 
@@ -14,8 +15,11 @@ from vjepa_distill.transformer import SPLITS, sincos3d
 TOLERANCE = 0.01
 
 
-def recognised(table: Tensor) -> tuple[str, Grid] | None:
-    """(how the width is shared, the grid) of a table [1, L, D] of square frames; None if it is no such."""
+def recognised(table: Tensor, what: str) -> tuple[str, Grid]:
+    """(how the width is shared, the grid) of a table [1, L, D] of square frames; UserError if it is no such.
+
+    what: the table's name, for the error.
+    """
     length, dim = table.shape[-2:]
     sides = [side for side in range(1, math.isqrt(length) + 1) if length % side**2 == 0]
     for split in SPLITS if dim % 8 == 0 else SPLITS[:2]:
@@ -24,4 +28,7 @@ def recognised(table: Tensor) -> tuple[str, Grid] | None:
             ours = sincos3d(grid, dim, split=split)
             if (ours - table[0].float()).abs().max() < TOLERANCE:
                 return split, grid
-    return None
+    raise UserError(
+        f"{what} {list(table.shape)} is no sin-cos table of V-JEPA's: learned positions, and those of frames "
+        "that are not square, have no place here"
+    )
