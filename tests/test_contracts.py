@@ -22,6 +22,8 @@ from tests.wrong_encoders import (
     StopsInForward,
 )
 from vjepa_distill import registry
+from vjepa_distill.backbones.cells import cut
+from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.errors import UserError
 from vjepa_distill.masks import Whole
@@ -35,7 +37,9 @@ from vjepa_distill.testing import (
     examine_backbone,
     fitting_clip,
     report_backbone,
+    sample_clip,
 )
+from vjepa_distill.testing.order import check_order
 from vjepa_distill.tokens import Grid
 
 # What makes a family small enough for a second; a family that is not here is checked as it comes.
@@ -103,6 +107,60 @@ def test_every_registered_decoder(name: str) -> None:
 
 def failures(factory: Callable[[], nn.Module]) -> set[str]:
     return {name for name, error in report_backbone(factory) if error}
+
+
+class Convolutions(nn.Module):
+    """Untrained convolutions over 3 x 3 x 3 cells, and a norm over groups: a cell moves all around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = 48
+        self.layers = nn.Sequential(
+            nn.Conv3d(3, 24, (2, 16, 16), (2, 16, 16)), nn.GELU(), nn.Conv3d(24, 48, 3, padding=1),
+            nn.GroupNorm(4, 48),
+        )  # fmt: skip
+
+    def grid(self, T: int, H: int, W: int) -> Grid:
+        return cut(T, H, W, (2, 16, 16))
+
+    def arrange(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.grid(*clip.shape[2:])
+        return self.arrange(self.layers(2 * clip - 1)).flatten(2).transpose(1, 2)
+
+
+class ColumnsFirst(Convolutions):
+    def arrange(self, x: Tensor) -> Tensor:
+        return x.transpose(3, 4)
+
+
+class TimeLast(Convolutions):
+    def arrange(self, x: Tensor) -> Tensor:
+        return x.permute(0, 1, 3, 4, 2)
+
+
+class SaysColumnsByRows(Convolutions):
+    def grid(self, T: int, H: int, W: int) -> Grid:
+        t, h, w = super().grid(T, H, W)
+        return Grid(t, w, h)
+
+
+@pytest.mark.parametrize("size", [(4, 32, 48), (4, 48, 64)])
+def test_the_order_of_wide_convolutions_is_told_from_every_wrong_one(size: tuple[int, int, int]) -> None:
+    """Their token that moves most is often a neighbour's: the order is judged by all the movement."""
+    assert not [row for row in report_backbone(lambda: Hidden(Convolutions()), *size) if row[1]]
+    for wrong in (ColumnsFirst, TimeLast, SaysColumnsByRows):
+        torch.manual_seed(0)
+        with pytest.raises(ContractError, match="movement that lies nearer when they are read as"):
+            check_order(Hidden(wrong()).eval(), sample_clip(*size))
+
+
+def test_tokens_in_another_order_are_named_by_it() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ContractError, match=r"read as \(h, w, t\) of 2 x 3 x 2"):
+        check_order(Hidden(TimeLast()).eval(), sample_clip(4, 32, 48))
 
 
 def test_a_sound_encoder_passes_and_names_are_those_of_the_table() -> None:

@@ -1,4 +1,4 @@
-"""`plugins new` and docs/plugins.md: the package it writes and every block of the page, as a reader runs them."""
+"""`plugins new` and docs/plugins.md: what it writes, and every block of the page, as a reader runs them."""
 
 from __future__ import annotations
 

@@ -76,11 +76,6 @@ class SharesStateWithItsCopy(Sound):
         return self
 
 
-class SortsWhatIsKept(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        return super().forward(clip, None if keep is None else keep.sort(1).values)
-
-
 class PositionsAfterKeeping(Sound):
     def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if keep is None:
@@ -195,7 +190,6 @@ WRONG: dict[type[nn.Module], str] = {
     NormalisesInPlace: "deterministic in eval",
     HasAHeadNobodyUses: "gradient reaches every parameter",
     SharesStateWithItsCopy: "deepcopy is independent",
-    SortsWhatIsKept: "keep-all equals full",
     PositionsAfterKeeping: "keep-all equals full",
     CentresOverTheBatch: "rows are independent",
     IgnoresItsWeights: "state_dict round-trips",
