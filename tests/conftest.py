@@ -1,6 +1,8 @@
 """Shared by the tests: a small toy world, and the options of the smallest runs."""
 
 import os
+import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,29 @@ def world_folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("world")
     write_world(root, 12, seed=0, frames=12, size=32)
     return root
+
+
+@pytest.fixture(scope="session")
+def layered(tmp_path_factory) -> dict[str, str]:
+    """The environment variables of a virtual environment on top of this one.
+
+    What its `pip` installs is installed for real, with entry points, and is not there for other tests.
+    """
+    home = tmp_path_factory.mktemp("layered") / "venv"
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    paths = [path for path in sys.path if path.endswith("-packages")]
+    site = next(home.glob("lib/python*/site-packages"))
+    (site / "below.pth").write_text("import site; " + "; ".join(f"site.addsitedir({p!r})" for p in paths))
+    for name, words in {
+        "pip": f"{sys.executable} -m pip --python {python}",
+        "vjepa-distill": f"{python} -m vjepa_distill",
+        "pytest": f"{python} -m pytest",
+    }.items():
+        (home / "bin" / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (home / "bin" / name).chmod(0o755)
+    path = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.wrong_encoders import (
+    WRONG,
+    BranchesOnValues,
+    NeedsTwoRows,
+    OverflowsInFp16,
+    SharesStateWithItsCopy,
+    Sound,
+    StopsInForward,
+)
 from vjepa_distill import registry
+from vjepa_distill.backbones.cells import cut
+from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.errors import UserError
 from vjepa_distill.masks import Whole
@@ -21,9 +34,13 @@ from vjepa_distill.testing import (
     check_backbone,
     check_decoder,
     check_objective,
+    examine_backbone,
+    fitting_clip,
     report_backbone,
+    sample_clip,
 )
-from vjepa_distill.tokens import Grid, take
+from vjepa_distill.testing.order import check_order
+from vjepa_distill.tokens import Grid
 
 # What makes a family small enough for a second; a family that is not here is checked as it comes.
 SMALL: dict[str, dict[str, Any]] = {
@@ -88,159 +105,149 @@ def test_every_registered_decoder(name: str) -> None:
     check_decoder(lambda: registry.create("decoder", name))
 
 
-# Wrong encoders, each with the checks that must find it out. All begin as a sound one.
-
-
-class Sound(VideoViT):
-    def __init__(self) -> None:
-        super().__init__(depth=2, width=48, heads=2)
-
-
-class GathersAfterMixing(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        tokens = super().forward(clip)
-        return tokens if keep is None else take(tokens, keep)
-
-
-class TimeFastest(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        grid = self.grid(*clip.shape[2:])
-        order = torch.arange(grid.length).view(grid).permute(1, 2, 0).flatten()
-        return super().forward(clip, order.expand(len(clip), -1) if keep is None else order[keep])
-
-
-class SwapsRowsAndColumns(Sound):
-    def grid(self, T: int, H: int, W: int) -> Grid:
-        t, h, w = super().grid(T, H, W)
-        return Grid(t, w, h)
-
-    def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return super().place(x, Grid(grid.t, grid.w, grid.h), keep)
-
-
-class GuessesASquareGrid(Sound):
-    def grid(self, T: int, H: int, W: int) -> Grid:
-        t, h, w = super().grid(T, H, W)
-        side = int((h * w) ** 0.5)
-        return Grid(t, side, side)
-
-    def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return x, None
-
-
-class DropsOutInEval(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        return nn.functional.dropout(super().forward(clip, keep), 0.1, training=True)
-
-
-class NormalisesInPlace(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        return super().forward(clip.mul_(1.0000001).add_(0.001), keep)
-
-
-class HasAHeadNobodyUses(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(48, 10)
-
-
-class SharesStateWithItsCopy(Sound):
-    def __deepcopy__(self, memo: dict[int, Any]) -> SharesStateWithItsCopy:
-        return self
-
-
-class SortsWhatIsKept(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        return super().forward(clip, None if keep is None else keep.sort(1).values)
-
-
-class PositionsAfterKeeping(Sound):
-    def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if keep is None:
-            return super().place(x, grid, None)
-        return super().place(x, grid, torch.arange(keep.shape[1]).expand(len(x), -1))
-
-
-class CentresOverTheBatch(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        tokens = super().forward(clip, keep)
-        return tokens - 0.1 * tokens.mean(0, keepdim=True)
-
-
-class HidesStateFromStateDict(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.direction = torch.randn(48)
-
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        return super().forward(clip, keep) + self.direction
-
-
-class OverflowsInBf16(Sound):
-    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        tokens = super().forward(clip, keep)
-        return tokens / 0 if torch.is_autocast_enabled("cpu") else tokens
-
-
-class RefusesWithoutWords(Sound):
-    def grid(self, T: int, H: int, W: int) -> Grid:
-        if H % 16 or W % 16 or T % 2:
-            raise ValueError
-        return super().grid(T, H, W)
-
-
-class PromisesOddSizes(Sound):
-    def grid(self, T: int, H: int, W: int) -> Grid:
-        return Grid(-(-T // 2), -(-H // 16), -(-W // 16))
-
-
-class SaysAnotherWidth(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed_dim = 32
-
-    def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return x, None
-
-
-WRONG: dict[type[nn.Module], str] = {
-    GathersAfterMixing: "no leak from hidden pixels",
-    TimeFastest: "tokens in (t, h, w) order",
-    SwapsRowsAndColumns: "tokens in (t, h, w) order",
-    GuessesASquareGrid: "shape and grid agree",
-    SaysAnotherWidth: "shape and grid agree",
-    DropsOutInEval: "deterministic in eval",
-    NormalisesInPlace: "deterministic in eval",
-    HasAHeadNobodyUses: "gradient reaches every parameter",
-    SharesStateWithItsCopy: "deepcopy is independent",
-    SortsWhatIsKept: "keep-all equals full",
-    PositionsAfterKeeping: "keep-all equals full",
-    CentresOverTheBatch: "rows are independent",
-    HidesStateFromStateDict: "state loads into a fresh one",
-    OverflowsInBf16: "bf16 is finite and near",
-    RefusesWithoutWords: "odd sizes refused in words",
-    PromisesOddSizes: "odd sizes refused in words",
-}
-
-
 def failures(factory: Callable[[], nn.Module]) -> set[str]:
     return {name for name, error in report_backbone(factory) if error}
 
 
+class Convolutions(nn.Module):
+    """Untrained convolutions over 3 x 3 x 3 cells, and a norm over groups: a cell moves all around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = 48
+        self.layers = nn.Sequential(
+            nn.Conv3d(3, 24, (2, 16, 16), (2, 16, 16)), nn.GELU(), nn.Conv3d(24, 48, 3, padding=1),
+            nn.GroupNorm(4, 48),
+        )  # fmt: skip
+
+    def grid(self, T: int, H: int, W: int) -> Grid:
+        return cut(T, H, W, (2, 16, 16))
+
+    def arrange(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.grid(*clip.shape[2:])
+        return self.arrange(self.layers(2 * clip - 1)).flatten(2).transpose(1, 2)
+
+
+class ColumnsFirst(Convolutions):
+    def arrange(self, x: Tensor) -> Tensor:
+        return x.transpose(3, 4)
+
+
+class TimeLast(Convolutions):
+    def arrange(self, x: Tensor) -> Tensor:
+        return x.permute(0, 1, 3, 4, 2)
+
+
+class SaysColumnsByRows(Convolutions):
+    def grid(self, T: int, H: int, W: int) -> Grid:
+        t, h, w = super().grid(T, H, W)
+        return Grid(t, w, h)
+
+
+@pytest.mark.parametrize("size", [(4, 32, 48), (4, 48, 64)])
+def test_the_order_of_wide_convolutions_is_told_from_every_wrong_one(size: tuple[int, int, int]) -> None:
+    """Their token that moves most is often a neighbour's: the order is judged by all the movement."""
+    assert not [row for row in report_backbone(lambda: Hidden(Convolutions()), *size) if row[1]]
+    for wrong in (ColumnsFirst, TimeLast, SaysColumnsByRows):
+        torch.manual_seed(0)
+        with pytest.raises(ContractError, match="movement that lies nearer when they are read as"):
+            check_order(Hidden(wrong()).eval(), sample_clip(*size))
+
+
+def test_tokens_in_another_order_are_named_by_it() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ContractError, match=r"read as \(h, w, t\) of 2 x 3 x 2"):
+        check_order(Hidden(TimeLast()).eval(), sample_clip(4, 32, 48))
+
+
 def test_a_sound_encoder_passes_and_names_are_those_of_the_table() -> None:
     assert failures(Sound) == set()
-    assert set(WRONG.values()) <= {*BACKBONE_CHECKS, "state loads into a fresh one"}
+    assert set(WRONG.values()) | {"members"} == {*BACKBONE_CHECKS, "state loads into a fresh one"}
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda kind: kind.__name__)
-def test_every_check_of_a_backbone_can_fail(wrong: type[nn.Module]) -> None:
-    assert WRONG[wrong] in failures(wrong)
-    with pytest.raises(ContractError, match=r"expected .* came .* to mend it: "):
+def test_a_wrong_encoder_is_caught_by_exactly_the_check_meant_for_it(wrong: type[nn.Module]) -> None:
+    assert failures(wrong) == {WRONG[wrong]}
+
+
+@pytest.mark.parametrize("wrong", set(WRONG) - {NeedsTwoRows}, ids=lambda kind: kind.__name__)
+def test_a_failure_has_three_parts_and_the_name_of_its_check(wrong: type[nn.Module]) -> None:
+    with pytest.raises(ContractError, match=r"expected .* came .* to mend it: ") as caught:
         check_backbone(wrong)
+    error = caught.value
+    assert error.check == WRONG[wrong]
+    assert all((error.expected, error.came, error.mend))
+    assert str(error).startswith(f"{error.check}: expected {error.expected}; came {error.came}; ")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.mend) == (str(error), error.mend)
+
+
+def test_what_overflows_and_where_it_stops_is_named() -> None:
+    rows = {f.check: f for f in examine_backbone(OverflowsInFp16)}
+    assert "first in amplify (Linear)" in rows["fp16 is finite and near"].came
+    rows = {f.check: f for f in examine_backbone(StopsInForward)}
+    assert "ZeroDivisionError" in rows["shape and grid agree"].came
+    assert "wrong_encoders.py" in rows["shape and grid agree"].mend
+    assert "in forward" in rows["shape and grid agree"].mend
+    assert "no leak from hidden pixels" not in rows, "nothing to be judged yet"
+
+
+def test_an_encoder_is_left_as_it_was() -> None:
+    for kind in (Sound, SharesStateWithItsCopy):
+        module = kind()
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+        examine_backbone(module)
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
 def test_a_backbone_without_members_is_named_as_such() -> None:
     assert failures(lambda: nn.Linear(2, 2)) == {"members"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "words", "clip"),
+    [
+        ((2, 16, 16), "", (4, 32, 48)),
+        ((2, 14, 14), "", (4, 28, 42)),
+        ((2, 32, 32), "", (4, 64, 96)),
+        ((16, 16, 16), "", (16, 32, 48)),
+        ((8, 240, 240), "this model takes 240 x 240 pixels", (8, 240, 240)),
+        ((6, 100, 180), "give 6 frames of 100 x 180", (6, 100, 180)),
+    ],
+)
+def test_a_clip_that_fits_is_found(cell: tuple[int, int, int], words: str, clip: tuple[int, ...]) -> None:
+    class Picky:
+        def grid(self, *size: int) -> Grid:
+            if any(n % step for n, step in zip(size, cell, strict=True)):
+                raise UserError(words or "no")
+            return Grid(1, 1, 1)
+
+    assert fitting_clip(Picky()) == clip
+
+
+def test_where_no_clip_fits_its_words_are_told() -> None:
+    class Never:
+        def grid(self, *size: int) -> Grid:
+            raise UserError("not on a Sunday")
+
+    with pytest.raises(UserError, match=r"--clip T H W.*not on a Sunday"):
+        fitting_clip(Never())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler"
+)
+def test_what_compiles_and_exports_is_told_when_asked() -> None:
+    rows = {f.check: f for f in examine_backbone(Sound, optional=True)}
+    assert rows["compiles"].passed, rows["compiles"].came
+    assert rows["exports"].passed, rows["exports"].came
+    rows = {f.check: f for f in examine_backbone(BranchesOnValues, optional=True)}
+    assert not rows["exports"].passed
+    assert {f.check for f in rows.values() if not f.passed} == {"exports"}
 
 
 # Wrong objectives: a mean squared error of the whole clip, each spoilt in one way.

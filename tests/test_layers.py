@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "tokens", "distributed", "files", "optim", "progress", "rng"},  # know nothing of ours
     {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise"},
     {"config", "masks", "heads"},
-    {"backbones", "objectives", "data", "testing", "builtin", "discovery"},
+    {"backbones", "objectives", "data", "testing", "template", "builtin", "discovery"},
     {"registry"},
     {"stages", "checkpoint", "exports", "health", "log", "evaluate", "folder", "train"},
     {"assemble", "loop"},

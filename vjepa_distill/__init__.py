@@ -1,7 +1,7 @@
 """vjepa-distill: give any video encoder the tokens of a strong teacher, then teach it the future.
 
-Everything a plugin may import is here. Names that need torch are loaded when first asked for, so that
-importing the package (as ``--help`` and ``plugins list`` do) stays fast.
+Everything a plugin may import is here, and the subcommands as functions of the same names. Names that need
+torch are loaded when first asked for, so that importing the package (as ``--help`` does) stays fast.
 """
 
 from __future__ import annotations
@@ -14,10 +14,23 @@ from vjepa_distill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from vjepa_distill.backbones.hidden import Hidden
+    from vjepa_distill.config import (
+        Component,
+        Data,
+        DistillConfig,
+        JepaConfig,
+        Optimizer,
+        PredictorConfig,
+        Spans,
+        Term,
+    )
     from vjepa_distill.exports import load_backbone
     from vjepa_distill.masks import Blocks, Span, Whole
     from vjepa_distill.protocols import Backbone, Batch, DecodeError, Decoder, Latents, Objective, VideoInfo
-    from vjepa_distill.registry import create
+    from vjepa_distill.registry import create, create_backbone
+    from vjepa_distill.runs.distill import distill
+    from vjepa_distill.runs.encode import encode
+    from vjepa_distill.runs.jepa import jepa_train
     from vjepa_distill.tokens import Grid, resample, take
 
 __version__ = "0.1.0"
@@ -38,25 +51,49 @@ _LAZY = {
     "Span": "masks",
     "Whole": "masks",
     "create": "registry",
+    "create_backbone": "registry",
     "load_backbone": "exports",
+    "distill": "runs.distill",
+    "jepa_train": "runs.jepa",
+    "encode": "runs.encode",
+    "Component": "config",
+    "Data": "config",
+    "DistillConfig": "config",
+    "JepaConfig": "config",
+    "Optimizer": "config",
+    "PredictorConfig": "config",
+    "Spans": "config",
+    "Term": "config",
 }
 
 __all__ = [
     "Backbone",
     "Batch",
     "Blocks",
+    "Component",
+    "Data",
     "DecodeError",
     "Decoder",
+    "DistillConfig",
     "Grid",
     "Hidden",
+    "JepaConfig",
     "Latents",
     "Objective",
+    "Optimizer",
+    "PredictorConfig",
     "Span",
+    "Spans",
+    "Term",
     "UserError",
     "VideoInfo",
     "Whole",
     "create",
+    "create_backbone",
+    "distill",
+    "encode",
     "hookimpl",
+    "jepa_train",
     "load_backbone",
     "resample",
     "take",

@@ -38,13 +38,9 @@ def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
     source = value_of(given, "--from")
     if source is None or "--help" in given:
         return given
-    from vjepa_distill.exports import locate, read_record
+    from vjepa_distill.exports import clip_of
 
-    path = locate(source)
-    if path is None:
-        return given
-    clip = read_record(path).get("clip", {})
-    clip["size"] = [clip.pop("height"), clip.pop("width")]
+    clip = clip_of(source)
     typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in clip.items()}
     return [given[0], *(f"--data.{name}={value}" for name, value in typed.items()), *given[1:]]
 

@@ -77,6 +77,13 @@ def locate(source: Path | str, which: str = "student") -> Path | None:
     return None
 
 
+def clip_of(source: Path | str) -> dict[str, Any]:
+    """How a run cut its clips, as settings of `Data` by name; empty for a registered name."""
+    path = locate(source)
+    clip = dict(read_record(path).get("clip", {})) if path else {}
+    return {"size": [clip.pop("height"), clip.pop("width")], **clip} if clip else {}
+
+
 def load_backbone(
     source: Path | str,
     which: str = "student",

@@ -46,7 +46,11 @@ class Backbone(ModuleLike, Protocol):
         """The token grid of a clip of T frames of H by W pixels; ValueError, in words, for other sizes."""
 
     def __call__(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
-        """clip float RGB [B, 3, T, H, W] in [0, 1], keep int64 [B, K] or None -> [B, K or L, embed_dim]."""
+        """clip float RGB [B, 3, T, H, W] in [0, 1], keep int64 [B, K] or None -> [B, K or L, embed_dim].
+
+        ``keep`` ascends in every row, so that an encoder that reads tokens one after the other finds them in
+        their order.
+        """
 
 
 @runtime_checkable

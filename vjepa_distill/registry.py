@@ -98,6 +98,11 @@ def create(kind: str, name: str, **options: Any) -> Any:
     return factory(*bound, **options)
 
 
+def create_backbone(name: str, **options: Any) -> Any:
+    """``create("backbone", name, **options)``: a ``Backbone``, which is an ordinary ``torch.nn.Module``."""
+    return create("backbone", name, **options)
+
+
 def provenance(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint stores so that ``create`` can be repeated: plain types only, ready for JSON."""
     offer, _ = resolve(kind, name)

@@ -25,9 +25,9 @@ COMMANDS = {
         listing.backbones,
     ),
     "plugins": Command(
-        "List the plugins found, the broken ones with the reason.",
+        "List the plugins found, the broken ones with the reason; write the package of a new one.",
         listing.add_arguments,
-        listing.list_plugins,
+        listing.plugins,
     ),
     "demo": Command(demo.SUMMARY, demo.add_arguments, demo.run),
 }

@@ -6,7 +6,6 @@ import sys
 from typing import Any, Literal
 
 from vjepa_distill.config import Data
-from vjepa_distill.errors import UserError
 
 SUMMARY = "Write the frozen features of a folder of videos."
 
@@ -63,53 +62,10 @@ def add_arguments(parser: Any) -> None:
 
 def run(chosen: Any) -> int:
     """Encode every readable video once, in the order of the file names."""
-    import torch
-
-    from vjepa_distill import assemble, exports
-    from vjepa_distill.data.clips import VideoClips
-    from vjepa_distill.data.loader import Loader
     from vjepa_distill.data.quarantine import listed
-    from vjepa_distill.evaluate.encode import encode
-    from vjepa_distill.progress import progress
+    from vjepa_distill.runs.encode import encode
 
-    if chosen.options and exports.locate(chosen.source) is None:
-        assemble.check_component("backbone", assemble.Component(chosen.source, chosen.options))
-    if not chosen.out.endswith(".safetensors"):
-        raise UserError(
-            f"--out {chosen.out}: features are written as safetensors; type --out {chosen.out}.safetensors"
-        )
-    device, data = assemble.device_of(chosen.device), chosen.data
-    torch.manual_seed(chosen.seed)
-    how = {"options": chosen.options, "random_weights": chosen.random_weights}
-    encoder = exports.load_encoder(chosen.source, chosen.space, which=chosen.which, **how)
-    decoder = assemble.decoder_of(data)
-    index = assemble.index_of(data, decoder)
-    recipe = assemble.recipe_of(data, train=False)
-    clips = VideoClips(index.good, index.root, recipe, decoder, seed=0, shuffle=False)
-    loader = Loader(clips, chosen.batch_size, workers=data.workers, timeout=data.timeout, max_bad=1.0)
-    record = {
-        "source": chosen.source,
-        "weights": exports.fingerprint(encoder),
-        "space": chosen.space,
-        "random_weights": chosen.random_weights,
-        "clip": vars(recipe),
-        "index": index.digest(),
-        "decoder": f"{decoder.name} {decoder.version}",
-    }
-    bad = {entry.path: entry.why for entry in index.bad}
-    with progress("encoding") as update:
-        done = encode(
-            encoder,
-            loader,
-            chosen.out,
-            record,
-            pool=chosen.pool,
-            device=device,
-            autocast=torch.bfloat16 if chosen.amp == "bf16" else None,
-            bad=bad,
-            overwrite=chosen.overwrite,
-            progress=update,
-        )
+    done = encode(**vars(chosen))
     print(f"{len(done['files'])} rows in {chosen.out}", file=sys.stderr)
     if done["bad"]:
         print(f"{len(done['bad'])} bad files left out: {listed(done['bad'])}", file=sys.stderr)

@@ -10,7 +10,13 @@ from vjepa_distill.errors import UserError
 
 def add_arguments(parser: Any) -> None:
     """The options of plugins."""
-    parser.add_argument("action", choices=["list"], help="What to do.")
+    parser.add_argument(
+        "action", choices=["list", "new"], help="Show them all, or write the package of a new one."
+    )
+    parser.add_argument("name", nargs="?", default="", help="Of the new one, e.g. my-encoder.")
+    parser.add_argument(
+        "folder", nargs="?", default="", help="Where to write it; by default vjepa-distill-NAME."
+    )
     parser.add_argument("--json", action="store_true", help="Machine-readable.")
 
 
@@ -63,6 +69,17 @@ def list_backbones(chosen: Any) -> int:
         for o in catalogue("backbone").values()
     ]
     return show(rows, ["name", "summary", "plugin"], chosen.json)
+
+
+def plugins(chosen: Any) -> int:
+    """list or new."""
+    if chosen.action == "list" and not chosen.name:
+        return list_plugins(chosen)
+    if chosen.action == "list" or not chosen.name:
+        raise UserError("type vjepa-distill plugins list, or vjepa-distill plugins new NAME")
+    from vjepa_distill.commands.new import new_plugin
+
+    return new_plugin(chosen.name, chosen.folder)
 
 
 def list_plugins(chosen: Any) -> int:

@@ -33,14 +33,13 @@ from vjepa_distill.data.loader import Loader
 from vjepa_distill.demo import words
 from vjepa_distill.demo.teacher import Steps, train_teacher
 from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate.encode import encode
 from vjepa_distill.evaluate.probe import probe
 from vjepa_distill.evaluate.table import read_labels
 from vjepa_distill.files import write_atomic
 from vjepa_distill.optim import precision
-from vjepa_distill.progress import progress
 from vjepa_distill.runs import distill as stage1
 from vjepa_distill.runs import jepa as stage2
+from vjepa_distill.runs.encode import encode
 
 FORMAT = 1
 MARK = "demo.json"
@@ -184,12 +183,7 @@ def score(
     labels = Path(data.root) / "labels.csv"
     encoding = words.encode_command(source, features, data, random_weights)
     words.heading(f"5  Probe: {name}", encoding, *words.probe_commands(features, labels, COLUMNS))
-    torch.manual_seed(0)
-    encoder: Any = exports.load_backbone(source, random_weights=random_weights)
-    record = {"source": str(source), "random_weights": random_weights, "files": data.files}
-    with progress("encoding") as update:
-        loader = Loader(clips_of(data, shuffle=False), plan.batch)
-        encode(encoder, loader, features, record, device=assemble.device_of("auto"), progress=update)
+    encode(source, features, data, random_weights=random_weights, batch_size=plan.batch)
     found = {
         column: [probe(features, labels, part)["scores"] for part in parts]
         for column, parts in COLUMNS.items()

@@ -8,18 +8,28 @@ In a plugin's tests::
         check_backbone(lambda: create("mine/small"))
 """
 
-from vjepa_distill.testing.backbone import BACKBONE_CHECKS, check_backbone, report_backbone
+from vjepa_distill.testing.backbone import (
+    BACKBONE_CHECKS,
+    Finding,
+    check_backbone,
+    examine_backbone,
+    report_backbone,
+)
 from vjepa_distill.testing.decoder import check_decoder
 from vjepa_distill.testing.errors import ContractError
 from vjepa_distill.testing.objective import check_objective
+from vjepa_distill.testing.sizes import fitting_clip
 from vjepa_distill.testing.tools import sample_clip
 
 __all__ = [
     "BACKBONE_CHECKS",
     "ContractError",
+    "Finding",
     "check_backbone",
     "check_decoder",
     "check_objective",
+    "examine_backbone",
+    "fitting_clip",
     "report_backbone",
     "sample_clip",
 ]

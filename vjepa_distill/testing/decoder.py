@@ -97,8 +97,6 @@ def check_refusal(decoder: Decoder, path: str) -> None:
             bool(str(error)), "a reason in the DecodeError", "an empty one", f"say what is wrong with {name}"
         )
     except Exception as error:
-        raise ContractError(
-            f"expected DecodeError for {name}; came {error!r}; to mend it: translate it"
-        ) from error
+        raise ContractError(f"DecodeError for {name}", repr(error), "translate it") from error
     else:
-        raise ContractError(f"expected DecodeError for {name}; came a scan without complaint")
+        raise ContractError(f"DecodeError for {name}", "a scan without complaint", "raise it in scan")
