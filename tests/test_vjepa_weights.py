@@ -110,6 +110,24 @@ def test_ours_become_those_of_transformers(hf, T: int, side: int) -> None:
     torch.testing.assert_close(ours, theirs.predictor_output.last_hidden_state, **CLOSE)
 
 
+@pytest.mark.parametrize(("size", "ratio"), [("large", 4.0), ("huge", 4.0), ("giant", 4.363636363636363)])
+def test_published_sizes_have_the_names_and_shapes_of_transformers(size: str, ratio: float) -> None:
+    transformers = pytest.importorskip("transformers")
+    shape = SIZES[size]
+    config = transformers.VJEPA2Config(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
+        mlp_ratio=ratio,
+    )
+    with torch.device("meta"):
+        theirs = transformers.VJEPA2Model(config).state_dict()
+        vit = registry.create("backbone", f"vjepa/{size}", rope="vjepa2")
+        predictor = Predictor(shape.width, 384, 12, 12, rope="vjepa2")
+        ours = to_hf(vit.state_dict(), predictor.state_dict())
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
 def test_a_classifier_of_transformers_gives_its_encoder_and_names_what_is_left(
     hf, tmp_path: Path, caplog
 ) -> None:
