@@ -23,6 +23,7 @@ LAYERS = [
     {"registry"},
     {"stages", "checkpoint", "exports", "health", "log", "evaluate", "folder", "train"},
     {"assemble", "loop"},
+    {"initial"},
     {"runs"},
     {"demo"},
     {"commands", "arguments"},

@@ -14,6 +14,8 @@ def register_backbones(register: Register) -> None:
         "base": "width 768, depth 12, 12 heads",
         "large": "width 1024, depth 24, 16 heads",
         "huge": "width 1280, depth 32, 16 heads",
+        "giant": "width 1408, depth 40, 22 heads",
+        "gigantic": "width 1664, depth 48, 26 heads",
     }.items():
         register(
             f"vjepa/{size}", f"vjepa_distill.backbones.vjepa:{size}", summary=f"native video ViT: {shape}"

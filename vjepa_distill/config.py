@@ -310,6 +310,8 @@ class PredictorConfig:
     """Add positions to the context tokens again."""
     project_positions: bool = False
     """Positions of the student's width through a Linear layer, as in the scaffold."""
+    rope: Literal["rotary", "vjepa2"] | None = None
+    """Turn queries and keys by their position instead of adding it; vjepa2 for V-JEPA 2's weights alone."""
 
 
 @dataclass
@@ -348,7 +350,8 @@ class JepaConfig(Run):
     """Teach an encoder the future: tri-temporal JEPA (stage 2)."""
 
     init: str | None = None
-    """A distilled run (or its student.safetensors) to start from."""
+    """A distilled run (or its student.safetensors) to start from, or V-JEPA's official weights with their
+    predictor: a .pt file, a folder of transformers' form, or hf-hub:facebook/vjepa2-vitl-fpc64-256."""
     spans: Spans = field(default_factory=Spans)
     tubelet: int = 2
     """Frames of one tubelet of the student."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vjepa_distill.tokens import Grid, take
-from vjepa_distill.transformer import Block, init_weights, sincos3d
+from vjepa_distill.errors import UserError
+from vjepa_distill.tokens import Grid, coordinates, take
+from vjepa_distill.transformer import Block, init_weights, rotary_angles, sincos3d
 
 
 def heads_for(dim: int) -> int:
@@ -24,6 +25,8 @@ class Predictor(nn.Module):
 
     Context tokens get their position again; ``context_positions=False`` leaves it out, as the scaffold does.
     The scaffold also puts the asked position through a Linear layer of its own (``project_positions=True``).
+    With ``rope`` ("rotary", or "vjepa2" for V-JEPA 2's weights) queries and keys are turned by the position
+    of every token instead.
     """
 
     def __init__(
@@ -34,14 +37,22 @@ class Predictor(nn.Module):
         heads: int | None = None,
         context_positions: bool = True,
         project_positions: bool = False,
+        rope: str | None = None,
     ) -> None:
         super().__init__()
+        if rope and (project_positions or not context_positions):
+            raise UserError(
+                f"predictor.rope={rope} turns every token by its position: leave predictor.context_positions "
+                "at true and predictor.project_positions at false, or predictor.rope at null"
+            )
+        heads = heads or heads_for(width)
         self.width, self.context_positions = width, context_positions
+        self.rope, self.head_dim = rope, width // heads
         self.position_dim = dim if project_positions else width
         self.embed = nn.Linear(dim, width)
         self.embed_position = nn.Linear(dim, width) if project_positions else nn.Identity()
         self.mask_token = nn.Parameter(torch.empty(width))
-        self.blocks = nn.ModuleList(Block(width, heads or heads_for(width)) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.out = nn.Linear(width, dim)
         self.apply(init_weights)
@@ -54,21 +65,33 @@ class Predictor(nn.Module):
 
     def forward(self, context: Tensor, keep: Tensor, query: Tensor, grid: Grid) -> Tensor:
         """context [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, D]."""
-        places = sincos3d(grid, self.position_dim, context.device, self.mask_token.dtype).expand(
-            len(context), -1, -1
-        )
-        seen = self.embed(context)
-        if self.context_positions:
-            seen = seen + self.embed_position(take(places, keep))
-        asked = self.mask_token + self.embed_position(take(places, query))
+        seen, asked, angles = self.place(self.embed(context), keep, query, grid)
         x = torch.cat([seen, asked.to(seen.dtype)], dim=1)
         for block in self.blocks:
             x = (
-                checkpoint(block, x, use_reentrant=False)
+                checkpoint(block, x, angles, use_reentrant=False)
                 if self.checkpointing and self.training
-                else block(x)
+                else block(x, angles)
             )
         return self.out(self.norm(x[:, seen.shape[1] :]))
+
+    def place(
+        self, seen: Tensor, keep: Tensor, query: Tensor, grid: Grid
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Context tokens and mask tokens at their positions, and the angles of both for every block."""
+        if self.rope:
+            angles = rotary_angles(coordinates(grid, seen.device), self.head_dim, self.rope)
+            # In the parameters' precision, autocast or not, as in the encoder.
+            return (
+                seen.to(self.mask_token.dtype),
+                self.mask_token.expand(*query.shape, -1),
+                angles[torch.cat([keep, query], dim=1)],
+            )
+        table = sincos3d(grid, self.position_dim, seen.device, self.mask_token.dtype)
+        places = table.expand(len(seen), -1, -1)
+        if self.context_positions:
+            seen = seen + self.embed_position(take(places, keep))
+        return seen, self.mask_token + self.embed_position(take(places, query)), None
 
 
 class OutcomeHead(nn.Module):

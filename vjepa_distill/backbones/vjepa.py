@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vjepa_distill.backbones.cells import cut
+from vjepa_distill.backbones.official import load_into
+from vjepa_distill.backbones.positions import checked_grid, rotary_places, sincos_table
+from vjepa_distill.backbones.sizes import SIZES
 from vjepa_distill.errors import UserError
-from vjepa_distill.tokens import Grid, coordinates, take
-from vjepa_distill.transformer import Block, init_weights, rotary_angles, sincos3d
+from vjepa_distill.tokens import Grid, take
+from vjepa_distill.transformer import ROPES, SPLITS, Block, init_weights, rotary_angles
 
 # Mean and standard deviation of the RGB values in [0, 1] that a model's weights expect at 0 and 1.
 NORMALISE = {
@@ -32,6 +36,10 @@ class VideoViT(nn.Module):
     Args:
         tubelet: frames, rows and columns of one token.
         position: "sincos" adds a fixed 3D table to the tokens; "rotary" turns queries and keys instead.
+        rope: how "rotary" turns them: "rotary", or "vjepa2", V-JEPA 2's mistake, for its weights alone.
+        sincos: how "sincos" shares the width between t, h, w: "thirds", or V-JEPA's "uniform" and "halves".
+        trained_grid: tubelets, rows, columns that positions are interpolated from on any other grid; 0 for an
+            axis, or None, counts its cells at any size.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         normalise: the RGB statistics of the input: "imagenet", "half" (0.5, 0.5) or "none".
     """
@@ -49,18 +57,27 @@ class VideoViT(nn.Module):
         position: str = "sincos",
         drop_path: float = 0.0,
         normalise: str = "imagenet",
+        rope: str = "rotary",
+        sincos: str = "thirds",
+        trained_grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         one_of("position", position, POSITIONS)
         one_of("normalise", normalise, NORMALISE)
+        one_of("rope", rope, ROPES)
+        one_of("sincos", sincos, SPLITS)
         if width % heads:
             raise UserError(
                 f"width {width} does not divide into {heads} heads; give other heads, or another width"
             )
         self.embed_dim = width
         self.tubelet = tubelet
-        self.position = position
+        self.position, self.rope, self.sincos = position, rope, sincos
+        self.trained_grid = checked_grid(trained_grid)
+        self.counted = trained_grid is None
         self.head_dim = width // heads
+        self.normalise = normalise
+        self.origin = {"weights": "random"}
         self.checkpointing = False
         # A Conv3d for the shape, the start and the name of its parameters; `embed` computes it as one matmul.
         self.patches = nn.Conv3d(3, width, tubelet, tubelet)
@@ -102,13 +119,40 @@ class VideoViT(nn.Module):
         return F.linear(pixels, self.patches.weight.flatten(1), self.patches.bias)
 
     def place(self, x: Tensor, grid: Grid, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens with their positions added, or the angles [B or 1, K or L, d/2] of every block."""
+        """Tokens with their positions added, or the angles [B or 1, K or L, d/2 or d] of every block."""
         if self.position == "sincos":
-            table = sincos3d(grid, self.embed_dim, x.device, x.dtype)
+            table = sincos_table(grid, self.embed_dim, self.sincos, self.trained_grid, x.device, x.dtype)
         else:
-            table = rotary_angles(coordinates(grid, x.device), self.head_dim)
+            places = rotary_places(grid, self.trained_grid, x.device)
+            table = rotary_angles(places, self.head_dim, self.rope)
         table = table[None] if keep is None else table[keep]
         return (x + table, None) if self.position == "sincos" else (x, table)
+
+    def shape(self) -> dict[str, Any]:
+        """What makes this model's tensors and positions what they are, by the names of the options."""
+        block: Any = self.blocks[0] if len(self.blocks) else None
+        split = "thirds" if self.sincos == "uniform" and self.embed_dim % 6 == 0 else self.sincos  # the same
+        return {
+            "depth": len(self.blocks),
+            "width": self.embed_dim,
+            "heads": self.embed_dim // self.head_dim,
+            "hidden": block.mlp[0].out_features if block else 0,
+            "tubelet": self.tubelet[0],
+            "patch": self.tubelet[1],
+            "rope": self.rope if self.position == "rotary" else None,
+            "sincos": split if self.position == "sincos" else None,
+            "trained_grid": None if self.counted else list(self.trained_grid),
+        }
+
+    def describe(self) -> dict[str, str]:
+        """Sizes of the input, normalisation, where the weights came from and their licence, in words."""
+        t, h, w = self.tubelet
+        mean, std = (" ".join(f"{value:g}" for value in rgb) for rgb in NORMALISE[self.normalise])
+        return {
+            "sizes": f"any T divisible by {t}, H by {h}, W by {w}",
+            "normalisation": f"mean {mean}, std {std}",
+            **self.origin,
+        }
 
 
 def tubelets(clip: Tensor, size: tuple[int, int, int]) -> Tensor:
@@ -122,30 +166,46 @@ def one_of(what: str, given: str, known: Iterable[str]) -> None:
         raise UserError(f"{what}={given!r} is not one of {', '.join(known)}")
 
 
-def of_size(depth: int, width: int, heads: int) -> Callable[..., VideoViT]:
+def of_size(depth: int, width: int, heads: int, mlp_ratio: float) -> Callable[..., VideoViT]:
     """A factory with these defaults, each of which can still be overruled by name."""
 
     def build(
         depth: int = depth,
         width: int = width,
         heads: int = heads,
-        mlp_ratio: float = 4.0,
+        mlp_ratio: float = mlp_ratio,
         tubelet: int = 2,
         patch: int = 16,
-        position: str = "sincos",
+        position: str | None = None,
         drop_path: float = 0.0,
         normalise: str = "imagenet",
+        rope: str | None = None,
+        sincos: str = "thirds",
+        trained_grid: Sequence[int] | None = None,
+        weights: str | None = None,
+        which: str = "target",
     ) -> VideoViT:
-        return VideoViT(
-            depth, width, heads, mlp_ratio, (tubelet, patch, patch), position, drop_path, normalise
+        if position == "sincos" and rope:
+            raise UserError(f"position=sincos has no rope: leave out rope={rope}, or type position: rotary")
+        vit = VideoViT(
+            depth,
+            width,
+            heads,
+            mlp_ratio,
+            (tubelet, patch, patch),
+            position or ("rotary" if rope else "sincos"),
+            drop_path,
+            normalise,
+            rope or "rotary",
+            sincos,
+            trained_grid,
         )
+        one_of("which", which, ("target", "encoder"))
+        if weights:
+            vit.origin = load_into(vit, vit.shape(), weights, which)
+        return vit
 
     return build
 
 
-# The sizes of DeiT (tiny), ViT (small to large) and Zhai et al. 2022 (huge), as V-JEPA uses them.
-tiny = of_size(12, 192, 3)
-small = of_size(12, 384, 6)
-base = of_size(12, 768, 12)
-large = of_size(24, 1024, 16)
-huge = of_size(32, 1280, 16)
+tiny, small, base, large, huge, giant, gigantic = (of_size(*size) for size in SIZES.values())

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 
-from vjepa_distill import assemble, exports
-from vjepa_distill.config import Component, JepaConfig
+from vjepa_distill import assemble, exports, initial
+from vjepa_distill.config import JepaConfig
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Predictor
 from vjepa_distill.health import Watch
 from vjepa_distill.log import RunLog
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
@@ -22,18 +21,19 @@ from vjepa_distill.stages.jepa import Jepa
 
 def jepa_train(config: JepaConfig) -> Path:
     """Stage 2: teach the future. Returns the run folder: ``student`` and ``teacher.safetensors``."""
-    config.student = component_of(config)
+    start = initial.start_of(config)
+    config.student, config.predictor = start.student, start.settings
     assemble.check_component("backbone", config.student)
     for term in config.objectives.values():
         assemble.check_component("objective", term)
     assemble.check_decoder(config.data)
     with world_of(config) as world:
         videos = assemble.videos_of(config, world.ranks)
-        student = assemble.encoder_of(Component(config.init) if config.init else config.student)
+        student, predictor = start.build()
+        if start.words:
+            world.log.say(start.words)
         timeline = Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
         check_grid(student, config, timeline)
-        chosen = vars(config.predictor)
-        predictor = Predictor(student.embed_dim, **chosen)
         objectives = assemble.objectives_of(config.objectives, student.embed_dim, timeline)
         stage = Jepa(
             student,
@@ -55,23 +55,6 @@ def jepa_train(config: JepaConfig) -> Path:
             exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
             exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
     return Path(config.out)
-
-
-def component_of(config: JepaConfig) -> Component:
-    """The student to build: that of --init, which must be the one named if one is named."""
-    if not config.init:
-        return config.student
-    path = exports.locate(config.init)
-    if path is None:
-        raise UserError(f"--init {config.init}: there is no such run folder or .safetensors file")
-    made = exports.read_record(path)["backbone"]
-    found = Component(made["name"], made["options"])
-    if config.student.name and config.student != found:
-        raise UserError(
-            f"--init {config.init} holds {found.name} with {found.options}, but the student is set to "
-            f"{config.student.name} with {config.student.options}: leave --student out"
-        )
-    return found
 
 
 def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:
