@@ -30,7 +30,11 @@ class Register(Protocol):
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Offer video encoders. A target called with its options returns a ``Backbone`` (``protocols.py``)."""
+    """Offer video encoders. A target called with its options returns a ``Backbone`` (``protocols.py``).
+
+    An exported student is built again from the options alone, less ``weights`` and ``pretrained``; one whose
+    shape these two decide says what else builds it in ``rebuild_options``.
+    """
 
 
 @hookspec
