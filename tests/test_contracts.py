@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "conv": {"width": 16},
     "timm": {"timm": {"depth": 2}},
 }
-MODELS = {"timm/*": "timm/vit_tiny_patch16_224"}
+MODELS = {"timm/*": "timm/vit_tiny_patch16_224", "torchvision/*": "torchvision/swin3d_t"}
 
 
 @pytest.mark.parametrize("name", registry.catalogue("backbone"))

@@ -107,6 +107,13 @@ def test_only_kept_tokens_enter_the_blocks() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_timms_own_random_dropping_of_patches_has_no_say(model: str) -> None:
+    backbone = create(model, temporal="joint", timm={**SMALL, "patch_drop_rate": 0.5}).train()
+    assert backbone(noise(1, 3, 4, *size(model))).shape == (1, 12, 48)
+
+
+@torch.no_grad()
 def test_a_learned_time_tells_tubelets_apart_in_a_clip_of_any_length() -> None:
     backbone = joint("vit_tiny_patch16_224").eval()
     still = noise(1, 3, 1, 32, 48).expand(-1, -1, 20, -1, -1)

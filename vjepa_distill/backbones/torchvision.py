@@ -31,7 +31,7 @@ def create(model: str, weights: str | None = None, torchvision: Mapping[str, Any
         model: torchvision's name, e.g. "mvit_v2_s", "swin3d_t", "s3d", "r2plus1d_18".
         weights: torchvision's name of its own weights, e.g. "KINETICS400_V1", fetched and kept by torch.hub;
             or a file of the whole model, classifier included (.pth or .safetensors), loaded strictly.
-        torchvision: further arguments of torchvision's builder, e.g. {"stochastic_depth_prob": 0.1}.
+        torchvision: further arguments of torchvision's builder, e.g. {"attention_dropout": 0.1} for a Swin.
     """
     net = build(model, dict(torchvision or {}))
     origin = load(net, model, weights) if weights else "random"
@@ -40,14 +40,13 @@ def create(model: str, weights: str | None = None, torchvision: Mapping[str, Any
 
 
 def build(model: str, options: dict[str, Any]) -> nn.Module:
-    """torchvision's builder without weights; lists, as a config gives them, become the tuples it adds up."""
+    """torchvision's builder without weights; failures in one line."""
     if model not in models():
         near = get_close_matches(model, models(), n=3, cutoff=0.5) or models()
         words = f"torchvision has no video model {model!r}; near it: {', '.join(near)}"
         if model in library.list_models():
             words = f"torchvision's {model} is no video model; type timm/ and timm's name of an image model"
         raise UserError(words)
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
         return library.get_model(model, **options)
     except Exception as error:

@@ -26,7 +26,7 @@ class Family(NamedTuple):
     """(model, normalised clip, run) -> [B, L, D]"""
     head: tuple[str, ...]
     """What comes after the tokens, dropped; the last one is the classifier."""
-    cell: Callable[[Any], tuple[int, int, int]]
+    cell: Callable[[Any], list[int]]
     """Frames, rows and columns of a cell; a rest is a cell of its own."""
 
 
@@ -156,17 +156,29 @@ def resnet_tokens(model: Any, x: Tensor, run: Run) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def resnet_cell(model: Any) -> tuple[int, int, int]:
+def mvit_cell(model: Any) -> list[int]:
+    """The product of the strides of the patches and of every block that pools its queries."""
+    pools = [block.attn.pool_q.pool.stride for block in model.blocks if block.attn.pool_q]
+    return [prod(axis) for axis in zip(model.conv_proj.stride, *pools, strict=True)]
+
+
+def swin_cell(model: Any) -> list[int]:
+    """The patch, doubled in space by every merging, of which there is one between two stages."""
+    t, h, w = model.patch_embed.tuple_patch_size
+    merged = 2 ** (len(model.features) // 2)
+    return [t, h * merged, w * merged]
+
+
+def resnet_cell(model: Any) -> list[int]:
     """The product of all strides; the stem's is 1 x 2 x 2, and MC3 has none over time."""
     strides = [stage[0].downsample[0].stride for stage in (model.layer2, model.layer3, model.layer4)]
-    t, h, w = (prod(axis) for axis in zip((1, 2, 2), *strides, strict=True))
-    return t, h, w
+    return [prod(axis) for axis in zip((1, 2, 2), *strides, strict=True)]
 
 
 FAMILIES: dict[type[nn.Module], Family] = {
-    MViT: Family(mvit_tokens, ("head",), lambda model: (2, 32, 32)),
-    SwinTransformer3d: Family(swin_tokens, ("avgpool", "head"), lambda model: (2, 32, 32)),
-    S3D: Family(s3d_tokens, ("avgpool", "classifier"), lambda model: (8, 32, 32)),
+    MViT: Family(mvit_tokens, ("head",), mvit_cell),
+    SwinTransformer3d: Family(swin_tokens, ("avgpool", "head"), swin_cell),
+    S3D: Family(s3d_tokens, ("avgpool", "classifier"), lambda model: [8, 32, 32]),
     VideoResNet: Family(resnet_tokens, ("avgpool", "fc"), resnet_cell),
 }
 
