@@ -51,7 +51,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "timm": {"timm": {"depth": 2}},
     "hf": {"config": {"model_type": "dinov2", "patch_size": 16, **HF}},
 }
-MODELS = {"timm/*": "timm/vit_tiny_patch16_224", "hf/*": "hf/facebook/dinov2-small"}
+MODELS = {
+    "timm/*": "timm/vit_tiny_patch16_224",
+    "torchvision/*": "torchvision/swin3d_t",
+    "hf/*": "hf/facebook/dinov2-small",
+}
 
 
 @pytest.mark.parametrize("name", registry.catalogue("backbone"))
