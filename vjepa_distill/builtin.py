@@ -21,7 +21,10 @@ def register_backbones(register: Register) -> None:
             f"vjepa/{size}", f"vjepa_distill.backbones.vjepa:{size}", summary=f"native video ViT: {shape}"
         )
     register(
-        "timm/*", "vjepa_distill.backbones.timm:create", summary="any timm ViT, frame by frame per tubelet"
+        "timm/*",
+        "vjepa_distill.backbones.timm:create",
+        summary="any timm ViT, frame by frame per tubelet",
+        models="vjepa_distill.backbones.timm:models",
     )
     register(
         "torchvision/*",

@@ -21,10 +21,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Register(Protocol):
     """What a hook is handed: call it once for every name on offer."""
 
-    def __call__(self, name: str, target: Any, *, summary: str = "", api: int = API) -> None:
+    def __call__(
+        self, name: str, target: Any, *, summary: str = "", api: int = API, models: Any = None
+    ) -> None:
         """Offer ``target`` (a callable, or a lazy ``"package.module:attribute"``) as ``name`` (family/model).
 
-        A name that ends in ``/*`` offers a family: its target is called with the rest of the name first.
+        A name that ends in ``/*`` offers a family: its target is called with the rest of the name first. Such
+        a family may say by ``models``, another target, which there are: called without arguments, it returns
+        their names without the family, for ``backbones list family/``.
         """
 
 

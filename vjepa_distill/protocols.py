@@ -65,6 +65,16 @@ class Recomputing(Protocol):
         """Switch it on or off."""
 
 
+@runtime_checkable
+class Described(Protocol):
+    """A backbone that says of itself what its pixels and numbers cannot, for ``backbones show``."""
+
+    def describe(self) -> dict[str, str]:
+        """In words, whichever apply: "sizes" it takes, "normalisation", where its "weights" are from
+        ("random" where untrained) and their "licence" ("unknown" where nothing says so).
+        """
+
+
 class Timeline(NamedTuple):
     """How many tubelets of a clip are NOW, SOON and EVENTUALLY, in this order."""
 

@@ -65,6 +65,11 @@ def create(
     return encoder.train()
 
 
+def models() -> list[str]:
+    """Every model of the timm that is installed, by name."""
+    return library.list_models()
+
+
 def build(model: str, pretrained: bool, options: dict[str, Any]) -> Any:
     """timm.create_model with any-size input where the model has it; failures in one line."""
     if not library.is_model(model):
