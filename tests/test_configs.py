@@ -186,6 +186,7 @@ SCAFFOLD = {
     "predictor.heads": 12,
     "predictor.context_positions": False,
     "predictor.project_positions": True,
+    "predictor.rope": None,
     "objectives.now.weight": 1.0,
     "objectives.now.name": "now",
     "objectives.now.options.short": [8, 0.15],

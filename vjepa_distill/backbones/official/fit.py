@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def load_into(vit: nn.Module, shape: Mapping[str, Any], source: str, which: str 
     except RuntimeError as problem:
         raise UserError(f"{source} does not fit: {' '.join(str(problem).split())[:300]}") from problem
     words = f"{checkpoint.version}, {checkpoint.part} of {source}"
-    if checkpoint.notes:
+    if checkpoint.notes and os.environ.get("RANK", "0") == "0":
         _log.warning("%s; %s", words, "; ".join(checkpoint.notes))
     return {"weights": words, "licence": LICENCES[checkpoint.version]}
 

@@ -91,7 +91,7 @@ def _back(state: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
     theirs = {}
     for name, ours in table.items():
         whole, part = re.sub(r"#\d", "", ours), re.search(r"#(\d)", ours)
-        theirs[name] = state[whole].chunk(3)[int(part[1])] if part else state[whole]
+        theirs[name] = state[whole].chunk(3)[int(part[1])].clone() if part else state[whole]
     return theirs
 
 

@@ -43,7 +43,10 @@ def hf_predictor_of(source: str, theirs: dict[str, Tensor], heads: int | None) -
 def official_predictor_of(
     source: str, theirs: dict[str, Tensor], version: str, shape: Mapping[str, Any]
 ) -> Predictor:
-    """From the state of facebookresearch/jepa's or vjepa2's own."""
+    """From the state of facebookresearch/jepa's or vjepa2's own; untested on the real files.
+
+    V-JEPA 1's positions are counted on any grid, for its own code has no predictor for another.
+    """
     if not theirs:
         return Predictor(NONE)
     if version == V21:
@@ -55,14 +58,13 @@ def official_predictor_of(
     tokens = [theirs.pop(name) for name in names]
     table = official_predictor(depth_of(theirs, "predictor_blocks"))
     ours = converted(theirs, table, f"{source}: its predictor")
-    width = ours["embed.weight"].shape[0]
     if version == V1:
         if position is None:
             raise UserError(f"{source}: its predictor misses predictor_pos_embed")
         if recognised(position, f"{source}: predictor_pos_embed")[0] != "thirds":
             return Predictor("its predictor shares its width between t, h, w in another way than ours")
         return _with_token(source, ours, tokens, shape["heads"], None)
-    return _with_token(source, ours, tokens, 12 if width == 384 else None, "vjepa2")
+    return _with_token(source, ours, tokens, None, "vjepa2")
 
 
 def _with_token(
@@ -74,6 +76,8 @@ def _with_token(
     width, depth = ours["embed.weight"].shape[0], depth_of(ours, "blocks")
     if depth and ours["blocks.0.mlp.0.weight"].shape[0] != 4 * width:
         return Predictor("its predictor's MLPs are not 4 times as wide as its tokens")
+    if rope and width == 384:
+        heads = heads or 12  # of every predictor that V-JEPA 2 published
     norms = [float(token.float().norm()) for token in tokens]
     best = max(range(len(norms)), key=norms.__getitem__)
     ours["mask_token"] = tokens[best].flatten().clone()

@@ -61,7 +61,7 @@ def _from_hub(source: str) -> Path:
         raise UserError(
             f"{repository} cannot be had from the Hugging Face hub, nor from its cache {cache}: {reason}. "
             f"Fetch it where there is a network and permission (hf download {repository}), and type "
-            "weights: PATH of that folder"
+            "weights: PATH, or --init PATH, of that folder"
         ) from problem
 
 
