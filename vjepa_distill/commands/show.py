@@ -9,7 +9,7 @@ from vjepa_distill.errors import UserError
 
 CLIP = (16, 224, 224)
 SIDES = (224, 256, 384, 112, 64)
-UNSAID = "not said (the encoder has no describe())"
+UNSAID = "not said"
 WORDS = ("sizes", "normalisation", "weights", "licence")
 
 
