@@ -102,7 +102,12 @@ REFUSED = {
     "no source to encode": (["encode"], ["--from, --out"]),
     "an abbreviation in demo": (["demo", "--ou=x"], ["--ou", "--out"]),
     "no subcommand": ([], ["distill,jepa-train,encode"]),
-    "a misspelt subcommand": (["distil"], ["'distil'", "'distill'"]),
+    "a misspelt subcommand": (["distil"], ["'distil'", "'distill'", "Did you mean distill?"]),
+    "a misspelt action": (["backbones", "shwo", "vjepa/tiny"], ["Did you mean show?"]),
+    "a clip that does not fit": (
+        ["backbones", "check", "conv/small", "--clip", "4", "33", "48"],
+        ["--clip 4 33 48", "4 frames of 32 x 48"],
+    ),
     "words where a number belongs": ([*DISTILL, "--steps=many"], ["steps", "many"]),
     "a key of a component": (
         ["distill", "--out=x", "--teachers.main.nme=conv/small"],
@@ -306,8 +311,120 @@ def test_a_backbone_is_held_to_its_contract(tmp_path: Path, capsys) -> None:
         "        return tokens if keep is None else take(tokens, keep)\n"
     )
     assert run("backbones", "check", "conv/small", "--options.width=8", "--json") == 0
-    assert {row["holds"] for row in json.loads(capsys.readouterr().out)} == {"yes"}
+    rows = json.loads(capsys.readouterr().out)
+    assert [set(row) for row in rows] == [{"check", "passed", "expected", "came", "mend"}] * len(rows)
+    assert {row["passed"] for row in rows} == {True}
     assert run("backbones", "check", f"{tmp_path}/leak.py:Leak", "--json") == 1
-    report = {row["claim"]: row["holds"] for row in json.loads(capsys.readouterr().out)}
-    assert report["no leak from hidden pixels"] != "yes"
-    assert report["members"] == "yes"
+    report = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [name for name, row in report.items() if not row["passed"]] == ["no leak from hidden pixels"]
+    assert "vjepa_distill.Hidden" in report["no leak from hidden pixels"]["mend"]
+
+
+def test_the_table_of_a_check_is_readable_at_80_columns(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "flat.py").write_text(
+        "from vjepa_distill.backbones.vjepa import VideoViT\n"
+        "class Flat(VideoViT):\n"
+        "    def __init__(self): super().__init__(1, 24, 2, tubelet=(2, 32, 32))\n"
+        "    def forward(self, *given): return super().forward(*given)[..., 1:]\n"
+    )
+    assert run("backbones", "check", f"{tmp_path}/flat.py:Flat") == 1
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= max(80, len(f"{tmp_path}/flat.py:Flat"))
+    words = " ".join(said.split())
+    assert "tried with 4 frames of 64 x 96 pixels" in words, "32 x 48 is none of its sizes"
+    for part in ("pass members", "FAIL shape and grid agree", "expected", "came", "to mend it:", "1 of them"):
+        assert part in words
+    assert "(2, 12, 23)" in words
+
+
+def test_a_stored_encoder_is_checked_and_shown(tmp_path: Path, capsys) -> None:
+    from vjepa_distill import exports, registry
+
+    clip = {"num_frames": 4, "height": 32, "width": 48, "sampling": "all", "fps": None}
+    record = {"backbone": registry.provenance("backbone", "conv/small", {"width": 8}), "clip": clip}
+    backbone = registry.create("backbone", "conv/small", width=8)
+    path = exports.export_backbone(tmp_path / "student.safetensors", backbone, record | {"stage": "distill"})
+    for source in (tmp_path, path):
+        assert run("backbones", "check", source, "--json") == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert rows[-1]["check"] == "state loads into a fresh one"
+    assert run("backbones", "show", tmp_path, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["clip"] == [4, 32, 48]
+    assert facts["weights"] == f"{path} (stage distill)"
+    assert facts["parameters"] == sum(p.numel() for p in backbone.parameters())
+    assert facts["options"] == {"width": 8}
+
+
+def test_show_counts_and_measures(tmp_path: Path, capsys, monkeypatch) -> None:
+    """One linear layer on one cell: its FLOPs are 2 x inputs x outputs, its parameters can be counted."""
+    (tmp_path / "one.py").write_text(
+        "from torch import nn\n"
+        "from vjepa_distill import Grid, UserError\n"
+        "class One(nn.Module):\n"
+        "    embed_dim = 10\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.map = nn.Linear(3 * 2 * 8 * 4, 10, bias=False)\n"
+        "        self.spare = nn.Linear(2, 2).requires_grad_(False)\n"
+        "    def grid(self, T, H, W):\n"
+        "        if (T, H, W) != (2, 8, 4): raise UserError('takes 2 frames of 8 x 4 alone')\n"
+        "        return Grid(1, 1, 1)\n"
+        "    def forward(self, clip, keep=None): return self.map(clip.flatten(1))[:, None]\n"
+        "    def describe(self): return {'licence': '[bold] MIT', 'paper': 'none'}\n"
+    )
+    assert run("backbones", "show", f"{tmp_path}/one.py:One", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["clip"], facts["tokens"], facts["embed_dim"]) == ([2, 8, 4], 1, 10)
+    assert (facts["parameters"], facts["frozen"], facts["flops"]) == (1926, 6, 2 * 192 * 10)
+    assert facts["clips_per_second"] > 0
+    assert facts["peak_memory_bytes"] > 2**20
+    assert facts["licence"] == "[bold] MIT"
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("backbones", "show", f"{tmp_path}/one.py:One", "--clip", 2, 8, 4) == 0
+    said = capsys.readouterr().out
+    assert [
+        part for part in ("1.93 k, 6 of them frozen", "[bold] MIT", "paper", "not said") if part not in said
+    ] == []
+    assert run("backbones", "show", f"{tmp_path}/one.py:One", "--clip", 2, 8, 5) == 2
+    assert "takes 2 frames of 8 x 4 alone" in capsys.readouterr().err
+
+
+def test_a_long_clip_is_cut_short_where_it_would_take_too_long(monkeypatch) -> None:
+    import torch
+
+    from vjepa_distill import registry
+    from vjepa_distill.commands import measure
+    from vjepa_distill.commands.show import clips_of
+
+    module = registry.create("backbone", "conv/small", width=8)
+    clips = clips_of(module, (16, 32, 32))
+    assert clips == [(2, 32, 32), (4, 32, 32), (8, 32, 32), (16, 32, 32)]
+    monkeypatch.setattr(measure, "REPEAT", 0)
+    assert measure.measure(module, clips, torch.device("cpu")).clip == (16, 32, 32)
+    monkeypatch.setattr(measure, "LONGEST", 0)
+    assert measure.measure(module, clips, torch.device("cpu")).clip == (2, 32, 32)
+
+
+def test_a_family_is_listed_by_prefix_and_pattern(capsys) -> None:
+    assert run("backbones", "list", "timm/vit_tiny_patch16", "--json") == 0
+    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert "timm/vit_tiny_patch16_224" in names
+    assert all(name.startswith("timm/vit_tiny_patch16") for name in names)
+    assert run("backbones", "list", "timm/*naflex*", "--json") == 0
+    assert all("naflex" in row["name"] for row in json.loads(capsys.readouterr().out))
+    assert run("backbones", "list", "vjepa/t", "--json") == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["vjepa/tiny"]
+    assert run("backbones", "list", "vjepa/teeny") == 2
+    assert "Did you mean vjepa/tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"]], ids=" ".join)
+def test_a_reader_that_stops_listening_hears_no_more(words: list[str]) -> None:
+    command = [sys.executable, "-m", "vjepa_distill", "backbones", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        complaint = process.stderr.read()
+    assert complaint == ""
+    assert process.returncode in (1, 141), "rich leaves with 1"

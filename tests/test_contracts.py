@@ -42,14 +42,20 @@ from vjepa_distill.testing import (
 from vjepa_distill.testing.order import check_order
 from vjepa_distill.tokens import Grid
 
+HF = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}  # no file, no network
 # What makes a family small enough for a second; a family that is not here is checked as it comes.
 SMALL: dict[str, dict[str, Any]] = {
     "vjepa": {"depth": 2, "width": 48, "heads": 2},
     "ruffle": {"depth": 2, "width": 48, "heads": 2},
     "conv": {"width": 16},
     "timm": {"timm": {"depth": 2}},
+    "hf": {"config": {"model_type": "dinov2", "patch_size": 16, **HF}},
 }
-MODELS = {"timm/*": "timm/vit_tiny_patch16_224"}
+MODELS = {
+    "timm/*": "timm/vit_tiny_patch16_224",
+    "torchvision/*": "torchvision/swin3d_t",
+    "hf/*": "hf/facebook/dinov2-small",
+}
 
 
 @pytest.mark.parametrize("name", registry.catalogue("backbone"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vjepa_distill import exports, registry
+from vjepa_distill import cli, exports, registry
 from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
 
@@ -46,6 +46,35 @@ def test_an_export_needs_no_file_its_first_values_came_from(tmp_path):
     record = {"backbone": registry.provenance("backbone", name, {**options, "weights": "gone.safetensors"})}
     path = exports.export_backbone(tmp_path / "a.safetensors", encoder, record)
     assert exports.fingerprint(exports.load_backbone(path)) == exports.fingerprint(encoder)
+
+
+SHAPED = """
+import json
+from pathlib import Path
+
+from vjepa_distill.backbones.vjepa import tiny
+
+
+def shaped(weights=None, width=None):
+    width = width or json.loads(Path(weights).read_text())["width"]
+    encoder = tiny(depth=1, width=width, heads=2, patch=8)
+    encoder.rebuild_options = {"width": width}
+    return encoder
+"""
+
+
+def test_a_student_whose_shape_was_in_a_file_outlives_the_file(tmp_path, tiny_distill, world_folder):
+    (tmp_path / "shaped.py").write_text(SHAPED)
+    weights = tmp_path / "weights.json"
+    weights.write_text('{"width": 36}')
+    given = ["--student.name", f"{tmp_path / 'shaped.py'}:shaped", "--student.options.weights", str(weights)]
+    plain = [word for word in tiny_distill if not word.startswith("--student")]
+    run = tmp_path / "run"
+    assert cli.run(["distill", "--data.root", str(world_folder), "--out", str(run), *plain, *given]) == 0
+    weights.unlink()
+    record = exports.read_record(run / "student.safetensors")["backbone"]
+    assert record["options"] == {"weights": str(weights), "width": 36}
+    assert exports.load_backbone(run).embed_dim == 36
 
 
 def test_random_weights_are_the_same_architecture_and_other_values(run, student):

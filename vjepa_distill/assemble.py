@@ -156,12 +156,16 @@ def untrained(component: Component) -> bool:
     return not given and exports.locate(component.name) is None
 
 
-def provenance_of(component: Component) -> dict[str, Any]:
-    """What an export says about how to build this encoder again."""
+def provenance_of(component: Component, built: object = None) -> dict[str, Any]:
+    """What an export says about how to build this encoder again.
+
+    built: the encoder; its ``rebuild_options`` (``protocols.Backbone``) stand over those it was asked for by.
+    """
     path = exports.locate(component.name)
     if path is not None:
         return exports.read_record(path)["backbone"]
-    return registry.provenance("backbone", component.name, component.options)
+    options = {**component.options, **getattr(built, "rebuild_options", {})}
+    return registry.provenance("backbone", component.name, options)
 
 
 def check_component(kind: str, component: Component | Term) -> None:

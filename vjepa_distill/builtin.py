@@ -7,7 +7,7 @@ from vjepa_distill.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_backbones(register: Register) -> None:
-    """Native video ViTs, any timm ViT, and a small convolutional encoder."""
+    """Native video ViTs, any timm ViT, torchvision's video models, and a small convolutional encoder."""
     for size, shape in {
         "tiny": "width 192, depth 12, 3 heads",
         "small": "width 384, depth 12, 6 heads",
@@ -21,7 +21,15 @@ def register_backbones(register: Register) -> None:
             f"vjepa/{size}", f"vjepa_distill.backbones.vjepa:{size}", summary=f"native video ViT: {shape}"
         )
     register(
-        "timm/*", "vjepa_distill.backbones.timm:create", summary="any timm ViT, frame by frame per tubelet"
+        "timm/*",
+        "vjepa_distill.backbones.timm:create",
+        summary="any timm ViT, frame by frame per tubelet",
+        models="vjepa_distill.backbones.timm:models",
+    )
+    register(
+        "torchvision/*",
+        "vjepa_distill.backbones.torchvision:create",
+        summary="any video model of torchvision: MViT, Video Swin, S3D, R3D, MC3, R(2+1)D",
     )
     register("conv/small", "vjepa_distill.backbones.conv:small", summary="small 3D convolutional encoder")
 

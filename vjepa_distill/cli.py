@@ -5,6 +5,7 @@ Parsing imports no torch, so that ``--help`` answers at once; the work is import
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ FLAGS = {"resume": "Go on with the run in the folder --out.", "overwrite": "Empt
 TRAINING = {"distill": DistillConfig, "jepa-train": JepaConfig}
 # How jsonargparse names an option, and a key of YAML or of a component, that it does not know.
 UNRECOGNISED = re.compile(r"unrecognized arguments: (.*)")
+CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 UNKNOWN_KEY = re.compile(r"(?:does not accept option|Option) '([\w.-]+)'")
 INNER = re.compile(r"Problem with given class_path '[\w.]+':\s*")
 COMPONENT = ("name", "options", "weight")
@@ -94,7 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Bad input: one line and exit code 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        sys.exit(run(given))
+        code = run(given)
+        sys.stdout.flush()  # here, where a reader that is gone can be met
+        sys.exit(code)
+    except BrokenPipeError:  # as in `backbones list | head -1`: nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)
     except (UserError, ArgumentError) as problem:
         print(f"vjepa-distill: error: {in_one_line(problem, given)}", file=sys.stderr)
         sys.exit(2)
@@ -115,6 +122,9 @@ def in_one_line(problem: Exception, given: Sequence[str]) -> str:
     options = [option for action in _actions(given) for option in action.option_strings]
     if found := UNRECOGNISED.search(words):
         return words + nearest(re.findall(r"(?<!\S)--[\w.]+", found[1]), options)
+    if choice := CHOICE.search(words):
+        close = get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=2, cutoff=0.5)
+        return words + (f". Did you mean {' or '.join(close)}?" if close else "")
     if key := UNKNOWN_KEY.search(words):
         return words + nearest([key[1]], [*COMPONENT, *(option.removeprefix("--") for option in options)])
     return words

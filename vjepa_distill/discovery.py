@@ -53,8 +53,8 @@ def discover() -> Found:
         distribution, version, name = _origin(entry)
         names = tuple(offer.name for offer in offers)
         plugins.append(Plugin(name, distribution, version, entry.value, error, names))
-        if error:
-            _report(plugins[-1])
+        if error and os.environ.get(STRICT, "0") not in ("", "0"):
+            raise UserError(plugins[-1].complaint)
     return Found(
         {kind: {o.name: o for o in sorted(free, key=lambda o: o.name) if o.kind == kind} for kind in KINDS},
         plugins,
@@ -124,8 +124,10 @@ def _run_hooks(entry: metadata.EntryPoint, offers: list[Offer]) -> None:
 def _register(kind: str, entry: metadata.EntryPoint, offers: list[Offer]) -> Register:
     """The function a hook is handed."""
 
-    def register(name: str, target: Any, *, summary: str = "", api: int = API, **later: Any) -> None:
-        offer = Offer(kind, name, target, summary, *_origin(entry), api)
+    def register(
+        name: str, target: Any, *, summary: str = "", api: int = API, models: Any = None, **later: Any
+    ) -> None:
+        offer = Offer(kind, name, target, summary, *_origin(entry), api, models)
         offers.append(offer)
         if api > API:
             raise PluginError(
@@ -134,7 +136,7 @@ def _register(kind: str, entry: metadata.EntryPoint, offers: list[Offer]) -> Reg
             )
         if later:
             raise PluginError(
-                f"register({name!r}, …) got {', '.join(later)}; it takes name, target, summary, api"
+                f"register({name!r}, …) got {', '.join(later)}; it takes name, target, summary, api, models"
             )
         check_form(offer)
         if any((mine.kind, mine.name) == (kind, name) for mine in offers[:-1]):
@@ -143,10 +145,9 @@ def _register(kind: str, entry: metadata.EntryPoint, offers: list[Offer]) -> Reg
     return register
 
 
-def _report(plugin: Plugin) -> None:
-    """Say that a plugin is broken: as an error where asked for, else as one warning, on rank 0 only."""
-    words = f"Plugin {plugin.name!r} of {plugin.distribution} {plugin.version} is broken: {plugin.error}"
-    if os.environ.get(STRICT, "0") not in ("", "0"):
-        raise UserError(words)
+def warn(found: Found) -> None:
+    """One warning for each broken plugin, on rank 0 only."""
     if os.environ.get("RANK", "0") == "0":
-        _log.warning("%s", words)
+        for plugin in found.plugins:
+            if plugin.error:
+                _log.warning("%s", plugin.complaint)

@@ -21,16 +21,24 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Register(Protocol):
     """What a hook is handed: call it once for every name on offer."""
 
-    def __call__(self, name: str, target: Any, *, summary: str = "", api: int = API) -> None:
+    def __call__(
+        self, name: str, target: Any, *, summary: str = "", api: int = API, models: Any = None
+    ) -> None:
         """Offer ``target`` (a callable, or a lazy ``"package.module:attribute"``) as ``name`` (family/model).
 
-        A name that ends in ``/*`` offers a family: its target is called with the rest of the name first.
+        A name that ends in ``/*`` offers a family: its target is called with the rest of the name first. Such
+        a family may say by ``models``, another target, which there are: called without arguments, it returns
+        their names without the family, for ``backbones list family/``.
         """
 
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Offer video encoders. A target called with its options returns a ``Backbone`` (``protocols.py``)."""
+    """Offer video encoders. A target called with its options returns a ``Backbone`` (``protocols.py``).
+
+    An exported student is built again from the options alone, less ``weights`` and ``pretrained``; one whose
+    shape these two decide says what else builds it in ``rebuild_options``.
+    """
 
 
 @hookspec

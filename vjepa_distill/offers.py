@@ -39,6 +39,8 @@ class Offer:
     plugin: str
     """The name of the entry point."""
     api: int
+    models: Callable[[], Iterable[str]] | str | None = None
+    """Of a ``family/*``: what lists its models, as a target is given."""
 
     @property
     def origin(self) -> str:
@@ -65,6 +67,11 @@ class Plugin:
     offers: tuple[str, ...]
     """The names it gave; of a broken plugin, those it came to before it broke."""
 
+    @property
+    def complaint(self) -> str:
+        """What to say of it where it is broken."""
+        return f"Plugin {self.name!r} of {self.distribution} {self.version} is broken: {self.error}"
+
 
 def near(word: str, words: Iterable[str]) -> str:
     """`` Did you mean …?`` with the closest of the words, or nothing."""
@@ -78,12 +85,15 @@ def check_form(offer: Offer) -> None:
         raise PluginError(
             f"{offer.kind} name {offer.name!r}: expected family/model (or family/*), as in quat/small"
         )
-    lazy = isinstance(offer.target, str) and _TARGET.fullmatch(offer.target)
-    if not lazy and not callable(offer.target):
-        raise PluginError(
-            f"target {offer.target!r} of {offer.kind} {offer.name!r}: "
-            "expected a callable or 'package.module:attribute'"
-        )
+    for what, target in {"target": offer.target, "models": offer.models or offer.target}.items():
+        lazy = isinstance(target, str) and _TARGET.fullmatch(target)
+        if not lazy and not callable(target):
+            raise PluginError(
+                f"{what} {target!r} of {offer.kind} {offer.name!r}: "
+                "expected a callable or 'package.module:attribute'"
+            )
+    if offer.models and not offer.name.endswith("/*"):
+        raise PluginError(f"{offer.kind} {offer.name!r} has models=…, which only a family/* can have")
 
 
 def contested(offers: Sequence[Offer]) -> dict[int, str]:

@@ -38,6 +38,10 @@ class Backbone(ModuleLike, Protocol):
     Normalisation of the pixels happens inside, because models differ. Class and register tokens stay inside.
     ``keep`` is inside because an encoder that mixes first and selects afterwards leaks the answer to a masked
     prediction; one that cannot drop tokens is wrapped in ``backbones.hidden.Hidden``.
+
+    May carry ``rebuild_options``, a mapping of plain values: options from which its factory builds the same
+    architecture with no file and no network. For one whose shape was read from elsewhere (a config beside the
+    weights, a hub). A run stores them with its student, over the options it was asked for by.
     """
 
     embed_dim: int
@@ -59,6 +63,16 @@ class Recomputing(Protocol):
 
     def set_checkpointing(self, on: bool) -> None:
         """Switch it on or off."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A backbone that says of itself what its pixels and numbers cannot, for ``backbones show``."""
+
+    def describe(self) -> dict[str, str]:
+        """In words, whichever apply: "sizes" it takes, "normalisation", where its "weights" are from
+        ("random" where untrained) and their "licence" ("unknown" where nothing says so).
+        """
 
 
 class Timeline(NamedTuple):

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vjepa_distill.discovery import Found, discover
+from vjepa_distill.discovery import Found, discover, warn
 from vjepa_distill.errors import UserError
 from vjepa_distill.hookspecs import API
 from vjepa_distill.offers import KINDS, ONLY, Offer, Plugin, near
@@ -32,6 +32,7 @@ __all__ = [
     "check_options",
     "create",
     "missing",
+    "models",
     "plugins",
     "provenance",
     "resolve",
@@ -46,12 +47,19 @@ def _found() -> Found:
     return discover()
 
 
+@cache
+def _warn_once() -> None:
+    """Say which plugins are broken when names are first looked for; `plugins()` hands out the reasons."""
+    warn(_found())
+
+
 def catalogue(kind: str) -> dict[str, Offer]:
     """All offers of a kind (``backbone``, ``objective``, ``decoder``) by name; families as ``family/*``."""
     if kind not in KINDS:
         raise UserError(
             f"{kind!r} is not registered by anyone; kinds: {', '.join(KINDS)}.{near(kind, KINDS)}"
         )
+    _warn_once()
     return dict(_found().offers[kind])
 
 
@@ -75,6 +83,19 @@ def resolve(kind: str, name: str) -> tuple[Offer, dict[str, str]]:
         if model := offer.model(name):
             return offer, {"model": model}
     raise UserError(_unknown(kind, name, offers))
+
+
+def models(family: str) -> list[str]:
+    """The models of a backbone ``family/*`` by their names in it; imports what its plugin lists them with.
+
+    UserError where it has no list, or where that cannot be loaded.
+    """
+    offer = catalogue("backbone")[family]
+    if offer.models is None:
+        raise UserError(
+            f"{family} of {offer.origin} has no list of its models; look for it in its own documentation"
+        )
+    return [str(name) for name in _load(offer, offer.models)()]
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any]) -> None:
@@ -168,21 +189,24 @@ def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable
 
 def _factory(offer: Offer) -> Callable[..., Any]:
     """The callable behind an offer, imported now if it is lazy."""
-    if callable(offer.target):
-        return offer.target
-    source, _, attribute = offer.target.rpartition(":")
+    return _load(offer, offer.target)
+
+
+def _load(offer: Offer, target: Callable[..., Any] | str) -> Callable[..., Any]:
+    """A callable that an offer names; UserError with the reason where it cannot be had."""
+    if callable(target):
+        return target
+    source, _, attribute = target.rpartition(":")
     try:
         found: Any = _run_file(source) if source.endswith(".py") else import_module(source)
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as problem:
         reason = f"{type(problem).__name__}: {problem}"
-        words = (
-            f"{offer.kind} {offer.name!r} of {offer.origin} cannot be loaded from {offer.target!r}: {reason}"
-        )
+        words = f"{offer.kind} {offer.name!r} of {offer.origin} cannot be loaded from {target!r}: {reason}"
         raise UserError(words) from problem
     if not callable(found):
-        raise UserError(f"{offer.kind} {offer.name!r} of {offer.origin}: {offer.target!r} is not callable")
+        raise UserError(f"{offer.kind} {offer.name!r} of {offer.origin}: {target!r} is not callable")
     return found
 
 

@@ -60,6 +60,16 @@ class ConvEncoder(nn.Module):
         """The cells of a clip; UserError when it does not divide into them."""
         return cut(T, H, W, self.cell)
 
+    def describe(self) -> dict[str, str]:
+        """For ``backbones show``."""
+        tubelet, patch, _ = self.cell
+        return {
+            "sizes": f"frames in multiples of {tubelet}, height and width of {patch}",
+            "normalisation": "mean 0.5, std 0.25 of every channel",
+            "weights": "random",
+            "licence": "none needed: untrained",
+        }
+
     def set_checkpointing(self, on: bool = True) -> None:
         """Recompute each scale in the backward pass instead of keeping its activations."""
         self.checkpointing = on

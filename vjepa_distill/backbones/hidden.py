@@ -43,6 +43,10 @@ class Hidden(nn.Module):
             raise UserError(f"{type(self.module).__name__} has no activation checkpointing; leave it off")
         self.module.set_checkpointing(on)
 
+    def describe(self) -> dict[str, str]:
+        """What the module says of itself, if it does."""
+        return self.module.describe() if hasattr(self.module, "describe") else {}
+
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """clip [B, 3, T, H, W] in [0, 1], keep [B, K] or None -> tokens [B, K or L, D]."""
         if keep is None:

@@ -13,9 +13,11 @@ from torch import nn
 
 from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
+from vjepa_distill.backbones.joint import Joint, refuse_others
 from vjepa_distill.errors import UserError
 
 TIMES = ("first", "mean", "concat")
+TEMPORAL = ("frames", "joint")
 
 
 def create(
@@ -25,6 +27,7 @@ def create(
     tubelet: int = 2,
     time: str = "first",
     timm: dict[str, Any] | None = None,
+    temporal: str = "frames",
 ) -> nn.Module:
     """The timm model of that name as a backbone; UserError when it, or its weights, cannot be had.
 
@@ -35,7 +38,11 @@ def create(
         tubelet: frames that share one token.
         time: which of them the token stands for: the "first", the "mean", or all by "concat" (D x tubelet).
         timm: further arguments of timm.create_model, e.g. {"img_size": 112} or {"drop_path_rate": 0.1}.
+        temporal: "frames" encodes each frame alone; "joint" inflates a ViT to space-time, every token seeing
+            every other. For `joint` leave `time` as it is.
     """
+    if temporal not in TEMPORAL:
+        raise UserError(f"temporal={temporal!r} is not one of {', '.join(TEMPORAL)}")
     if time not in TIMES:
         raise UserError(f"time={time!r} is not one of {', '.join(TIMES)}")
     if weights and pretrained:
@@ -45,11 +52,22 @@ def create(
     vit = build(model, pretrained, dict(timm or {}))
     if weights:
         load_strictly(vit, weights, model)
+    if temporal == "joint":
+        refuse_others(vit, model, time)
+        only_features(vit, model)
+        joint = Joint(vit, tubelet, weights or ("timm's pretrained" if pretrained else "random")).eval()
+        freeze_unreached(joint)
+        return joint.train()
     only_features(vit, model)
     frames = Frames(vit, tubelet, time).eval()
     freeze_unreached(frames)
     encoder = frames if frames.drops_tokens() else Hidden(frames)
     return encoder.train()
+
+
+def models() -> list[str]:
+    """Every model of the timm that is installed, by name."""
+    return library.list_models()
 
 
 def build(model: str, pretrained: bool, options: dict[str, Any]) -> Any:
@@ -98,7 +116,7 @@ def only_features(vit: Any, model: str) -> None:
 
 
 @torch.enable_grad()
-def freeze_unreached(frames: Frames) -> None:
+def freeze_unreached(frames: Frames | Joint) -> None:
     """Parameters that no token depends on stop asking for a gradient: DDP would wait for it for ever."""
     named = [parameter for parameter in frames.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(frames(frames.smallest_clip()).sum(), named, allow_unused=True)

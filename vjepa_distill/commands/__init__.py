@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from vjepa_distill.commands import demo, encode, listing, probe
+from vjepa_distill.commands import backbones, demo, encode, listing, probe
 
 
 class Command(NamedTuple):
@@ -19,11 +19,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "encode": Command(encode.SUMMARY, encode.add_arguments, encode.run),
     "probe": Command(probe.SUMMARY, probe.add_arguments, probe.run),
-    "backbones": Command(
-        "List the encoders that are registered, or check one against the contract.",
-        listing.add_backbone_arguments,
-        listing.backbones,
-    ),
+    "backbones": Command(backbones.SUMMARY, backbones.add_arguments, backbones.run),
     "plugins": Command(
         "List the plugins found, the broken ones with the reason; write the package of a new one.",
         listing.add_arguments,

@@ -1,10 +1,11 @@
-"""backbones and plugins: what is registered, by whom, what is wrong with it; the lists import no torch."""
+"""backbones list and plugins list: what is registered, by whom, what is wrong with it; without torch."""
 
 from __future__ import annotations
 
-import json
+from fnmatch import fnmatchcase
 from typing import Any
 
+from vjepa_distill.commands.tables import show
 from vjepa_distill.errors import UserError
 
 
@@ -20,55 +21,42 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--json", action="store_true", help="Machine-readable.")
 
 
-def add_backbone_arguments(parser: Any) -> None:
-    """The options of backbones."""
-    parser.add_argument(
-        "action", choices=["list", "check"], help="Show them all, or hold one to the contract."
-    )
-    parser.add_argument("name", nargs="?", default="", help="The one to check: a name, or file.py:Class.")
-    parser.add_argument("--options", type=dict[str, Any], default={}, help="Its options, e.g. '{depth: 2}'.")
-    parser.add_argument(
-        "--clip", type=tuple[int, int, int], default=(4, 32, 48), help="Frames, height, width."
-    )
-    parser.add_argument("--json", action="store_true", help="Machine-readable.")
-
-
-def backbones(chosen: Any) -> int:
-    """list or check."""
-    if chosen.action == "list" and not chosen.name:
-        return list_backbones(chosen)
-    if chosen.action == "list" or not chosen.name:
-        raise UserError("type vjepa-distill backbones list, or vjepa-distill backbones check NAME")
-    return check_backbone(chosen)
-
-
-def check_backbone(chosen: Any) -> int:
-    """Every claim of the contract, and what is wrong where one does not hold; exit code 1 if any does not."""
-    from vjepa_distill import registry
-    from vjepa_distill.testing import report_backbone
-
-    registry.check_options("backbone", chosen.name, chosen.options)
-    report = report_backbone(lambda: registry.create("backbone", chosen.name, **chosen.options), *chosen.clip)
-    rows = [{"claim": claim, "holds": error or "yes"} for claim, error in report]
-    show(rows, ["claim", "holds"], chosen.json)
-    return int(any(error for _, error in report))
-
-
 def list_backbones(chosen: Any) -> int:
-    """Registered encoders; families as ``family/*``."""
-    from vjepa_distill.registry import catalogue
+    """Registered encoders, families as ``family/*``; with a prefix or pattern, those and models that fit."""
+    from vjepa_distill import registry
+    from vjepa_distill.offers import near
 
-    rows = [
-        {
-            "name": o.name,
-            "summary": o.summary,
-            "plugin": o.plugin,
-            "distribution": o.distribution,
-            "version": o.version,
-        }
-        for o in catalogue("backbone").values()
-    ]
-    return show(rows, ["name", "summary", "plugin"], chosen.json)
+    offers, asked = registry.catalogue("backbone"), chosen.name
+    rows = [row(o.name, o) for o in offers.values() if fits(o.name, asked)]
+    family = asked.partition("/")[0] + "/*"
+    if "/" in asked and family in offers:
+        models = [f"{family[:-1]}{model}" for model in registry.models(family)]
+        rows = [row(name, offers[family]) for name in models if fits(name, asked)]
+        rows += [row(o.name, o) for o in offers.values() if o.name != family and fits(o.name, asked)]
+        if not rows:
+            hint = near(asked, models) or f" Type vjepa-distill backbones list {family[:-1]}"
+            raise UserError(f"{family} has no model that begins with {asked!r} among {len(models)}.{hint}")
+    if not rows:
+        hint = near(asked, offers) or " Type vjepa-distill backbones list"
+        raise UserError(f"no backbone begins with {asked!r}.{hint}")
+    columns = ["name"] if "/" in asked and family in offers else ["name", "summary", "plugin"]
+    return show(rows, columns, chosen.json)
+
+
+def row(name: str, offer: Any) -> dict[str, str]:
+    """One name and who stands behind it."""
+    return {
+        "name": name,
+        "summary": offer.summary,
+        "plugin": offer.plugin,
+        "distribution": offer.distribution,
+        "version": offer.version,
+    }
+
+
+def fits(name: str, asked: str) -> bool:
+    """Whether a name begins as asked, or is one of ``timm/*dinov2*``."""
+    return fnmatchcase(name, asked) if "*" in asked else name.startswith(asked)
 
 
 def plugins(chosen: Any) -> int:
@@ -98,18 +86,3 @@ def list_plugins(chosen: Any) -> int:
         for p in plugins()
     ]
     return show(rows, ["name", "distribution", "version", "status"], chosen.json)
-
-
-def show(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> int:
-    """Rows as a table for people or JSON for programs."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table)
-    return 0

@@ -135,7 +135,7 @@ def teach(folder: Path, plan: Plan) -> None:
     table = read_labels(Path(data.root) / "labels.csv", ["split"])
     labels = {file: row for file, row in table.items() if row["split"] == "train"}
     train_teacher(encoder, loader, labels, plan.teacher_steps, precision(amp(), device), device)
-    record = {"stage": "supervised", "backbone": assemble.provenance_of(plan.teacher)}
+    record = {"stage": "supervised", "backbone": assemble.provenance_of(plan.teacher, encoder)}
     exports.export_backbone(folder / "teacher" / "student.safetensors", encoder, record)
 
 

@@ -79,7 +79,7 @@ def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemb
 def export_distilled(stage: Distill, config: DistillConfig) -> None:
     """student.safetensors, head.safetensors (its output in the teacher's units), statistics.safetensors."""
     run = Path(config.out)
-    made = record_of("distill", config.student, config)
+    made = record_of("distill", config.student, stage.student, config)
     for key, taught in config.teachers.items():
         record = {**made, "teacher": assemble.provenance_of(taught), "teacher_key": key}
         head = stage.heads[key].with_last(stage.standardisers[key].folded)

@@ -51,7 +51,7 @@ def jepa_train(config: JepaConfig) -> Path:
         watch = Watch(**vars(config.collapse))
         loop_of(stage, parts, config, world, videos, watch).run()
         if world.ranks.rank == 0:
-            made = record_of("jepa", config.student, config)
+            made = record_of("jepa", config.student, student, config)
             exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
             exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
     return Path(config.out)

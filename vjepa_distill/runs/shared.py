@@ -17,7 +17,7 @@ from vjepa_distill.health import Watch
 from vjepa_distill.log import RunLog
 from vjepa_distill.loop import Loop
 from vjepa_distill.optim import make_optimizer, precision
-from vjepa_distill.protocols import ModuleLike
+from vjepa_distill.protocols import Backbone, ModuleLike
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
 
@@ -59,7 +59,7 @@ def start_of(config: Run, ranks: Ranks) -> dict[str, Any] | None:
     return checkpoint.load(path) if path else None
 
 
-def record_of(stage: str, student: Component, config: Run) -> dict[str, Any]:
+def record_of(stage: str, student: Component, built: Backbone, config: Run) -> dict[str, Any]:
     """What an exported file says about itself."""
     data, (height, width) = config.data, config.data.shape
     clip = {
@@ -71,7 +71,7 @@ def record_of(stage: str, student: Component, config: Run) -> dict[str, Any]:
     }
     return {
         "stage": stage,
-        "backbone": assemble.provenance_of(student),
+        "backbone": assemble.provenance_of(student, built),
         "clip": clip,
         "data": {"source": data.source, "root": data.root, "files": data.files},
         "steps": config.steps,

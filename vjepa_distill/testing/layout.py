@@ -52,7 +52,7 @@ def check_members(backbone: Any, clip: Tensor) -> str:
     require(
         sound, "grid(T, H, W) to be a Grid of three positive integers", repr(grid), "return Grid(t, h, w)"
     )
-    return f"embed_dim {width}, grid {' x '.join(map(str, grid))}"
+    return f"embed_dim {width}, grid {' x '.join(map(str, grid))} of {T} frames of {H} x {W}"
 
 
 @torch.no_grad()

@@ -82,6 +82,16 @@ class Ruffle(nn.Module):
             )
         return Grid(*(count for count, _ in cells))
 
+    def describe(self) -> dict[str, str]:
+        """For ``backbones show``."""
+        tubelet, patch, _ = self.cell
+        return {
+            "sizes": f"frames in multiples of {tubelet}, height and width of {patch}",
+            "normalisation": "mean 0.5, std 0.25 of every channel",
+            "weights": "random",
+            "licence": "none needed: untrained",
+        }
+
     def set_checkpointing(self, on: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
         self.checkpointing = on
