@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import os
 import pickle
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vjepa_distill import registry
+from vjepa_distill import builtin, registry
 from vjepa_distill.errors import UserError
 from vjepa_distill.offers import Offer, check_form
 
@@ -555,3 +556,25 @@ def test_a_list_of_models_that_cannot_work_is_refused(name: str, models: str, wo
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(UserError, match="Did you mean backbone"):
         registry.catalogue("backbones")
+
+
+def test_a_builtin_family_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and never run: a backbone's file may import torch, and the lists must not."""
+    offers = '{"wave/*": {"target": "build", "models": "names", "summary": "waves"}}'
+    (tmp_path / "wave.py").write_text(f"import nothing_that_is_there\n\nOFFERS = {offers}\n")
+    (tmp_path / "parts.py").write_text("OFFER = 1\n")
+    monkeypatch.setattr(builtin, "BACKBONES", tmp_path)
+    found = []
+    builtin.register_backbones(lambda *names, **words: found.append((names, words)))
+    place = "vjepa_distill.backbones.wave"
+    assert found == [
+        (("wave/*", f"{place}:build"), {"summary": "waves", "models": f"{place}:names"}),
+    ]
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_target_and_list_of_models_is_there(kind: str) -> None:
+    for offer in registry.catalogue(kind).values():
+        for target in filter(None, (offer.target, offer.models)):
+            module, _, attribute = str(target).partition(":")
+            assert callable(getattr(importlib.import_module(module), attribute)), offer

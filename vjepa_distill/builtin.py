@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 from vjepa_distill.hookspecs import Register, hookimpl
+
+BACKBONES = Path(__file__).parent / "backbones"
 
 
 @hookimpl
 def register_backbones(register: Register) -> None:
-    """Native video ViTs, any timm ViT, torchvision's video models, and a small convolutional encoder."""
-    for size, shape in {
-        "tiny": "width 192, depth 12, 3 heads",
-        "small": "width 384, depth 12, 6 heads",
-        "base": "width 768, depth 12, 12 heads",
-        "large": "width 1024, depth 24, 16 heads",
-        "huge": "width 1280, depth 32, 16 heads",
-        "giant": "width 1408, depth 40, 22 heads",
-        "gigantic": "width 1664, depth 48, 26 heads",
-    }.items():
-        register(
-            f"vjepa/{size}", f"vjepa_distill.backbones.vjepa:{size}", summary=f"native video ViT: {shape}"
-        )
-    register(
-        "timm/*",
-        "vjepa_distill.backbones.timm:create",
-        summary="any timm ViT, frame by frame per tubelet",
-        models="vjepa_distill.backbones.timm:models",
-    )
-    register(
-        "torchvision/*",
-        "vjepa_distill.backbones.torchvision:create",
-        summary="any video model of torchvision: MViT, Video Swin, S3D, R3D, MC3, R(2+1)D",
-    )
-    register("conv/small", "vjepa_distill.backbones.conv:small", summary="small 3D convolutional encoder")
+    """What the files of backbones/ say they offer, each in its own ``OFFERS``."""
+    for file in sorted(BACKBONES.glob("*.py")):
+        place = f"vjepa_distill.backbones.{file.stem}"
+        for name, offer in offers_of(file.read_text(encoding="utf-8")).items():
+            models = offer.get("models")
+            listing = {"models": f"{place}:{models}"} if models else {}
+            register(name, f"{place}:{offer['target']}", summary=offer["summary"], **listing)
+
+
+def offers_of(source: str) -> dict[str, dict[str, str]]:
+    """The literal that a file assigns to ``OFFERS``; read and not run, for running it would import torch."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OFFERS":
+            return ast.literal_eval(node.value)
+    return {}
 
 
 @hookimpl

@@ -11,6 +11,9 @@ from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid
 
+# What builtin.py offers of this file; a literal, read without running the file.
+OFFERS = {"conv/small": {"target": "small", "summary": "small 3D convolutional encoder"}}
+
 
 def small(width: int = 64, tubelet: int = 2, patch: int = 16) -> Hidden:
     """A leak-free `ConvEncoder`; embed_dim is 4 * width, patch a multiple of 4, width of 8."""

@@ -17,6 +17,14 @@ from vjepa_distill.backbones.joint import Joint, refuse_others
 from vjepa_distill.errors import UserError
 
 TIMES = ("first", "mean", "concat")
+# What builtin.py offers of this file; a literal, read without running the file.
+OFFERS = {
+    "timm/*": {
+        "target": "create",
+        "models": "models",
+        "summary": "any model of timm, frame by frame or jointly",
+    }
+}
 TEMPORAL = ("frames", "joint")
 
 

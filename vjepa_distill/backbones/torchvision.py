@@ -18,6 +18,15 @@ from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.volumes import Volumes
 from vjepa_distill.errors import UserError
 
+# What builtin.py offers of this file; a literal, read without running the file.
+OFFERS = {
+    "torchvision/*": {
+        "target": "create",
+        "models": "models",
+        "summary": "any video model of torchvision: MViT, Video Swin, S3D, R3D, MC3, R(2+1)D",
+    }
+}
+
 
 def models() -> list[str]:
     """The names that may stand after torchvision/."""

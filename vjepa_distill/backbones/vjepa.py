@@ -18,6 +18,16 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid, take
 from vjepa_distill.transformer import ROPES, SPLITS, Block, init_weights, rotary_angles
 
+# What builtin.py offers of this file; a literal, read without running the file.
+OFFERS = {
+    "vjepa/tiny": {"target": "tiny", "summary": "native video ViT: width 192, depth 12, 3 heads"},
+    "vjepa/small": {"target": "small", "summary": "native video ViT: width 384, depth 12, 6 heads"},
+    "vjepa/base": {"target": "base", "summary": "native video ViT: width 768, depth 12, 12 heads"},
+    "vjepa/large": {"target": "large", "summary": "native video ViT: width 1024, depth 24, 16 heads"},
+    "vjepa/huge": {"target": "huge", "summary": "native video ViT: width 1280, depth 32, 16 heads"},
+    "vjepa/giant": {"target": "giant", "summary": "native video ViT: width 1408, depth 40, 22 heads"},
+    "vjepa/gigantic": {"target": "gigantic", "summary": "native video ViT: width 1664, depth 48, 26 heads"},
+}
 # Mean and standard deviation of the RGB values in [0, 1] that a model's weights expect at 0 and 1.
 NORMALISE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
