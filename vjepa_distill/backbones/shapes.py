@@ -54,10 +54,10 @@ class Shapes:
                 f"timm's {self.name} does not take {H} x {W} pixels ({reason}); it is built for "
                 f"{self.native[0]} x {self.native[1]}; try to build it with size: [{H}, {W}]"
             ) from error
-        if output is None:
+        if output is None or ((H, W) == self.native and output.h * output.w == 1):
             raise UserError(
                 f"timm's {self.name} gives one vector for an image of {H} x {W} pixels and no map of cells; "
-                "give larger images, or try another model"
+                "try another model"
             )
         return output
 
@@ -92,7 +92,7 @@ def valueless(module: nn.Module) -> nn.Module:
 
 
 def locate(model: Any, image: Tensor) -> Output | None:
-    """Find the map [1, C, h, w] in what `forward_features` returns; None where there is none of many cells.
+    """Find the map [1, C, h, w] in what `forward_features` returns; None where there is none.
 
     A map says itself how many cells it has. Tokens in a row are counted against timm's last intermediate map,
     and that map stands in where they are no cells at all: PiT returns its class token alone.
@@ -105,15 +105,13 @@ def locate(model: Any, image: Tensor) -> Output | None:
         part, layout = maps[-1], image_layout(model, parts[maps[-1]])
         shape = parts[part].shape
         h, w, width = (shape[1], shape[2], shape[3]) if layout == "NHWC" else (shape[2], shape[3], shape[1])
-        return Output(h, w, width, layout, 0, None if single else part) if h * w > 1 else None
+        return Output(h, w, width, layout, 0, None if single else part)
     if not hasattr(model, "forward_intermediates"):
         return None
     _, width, h, w = last_map(model, image).shape
-    if h * w == 1:
-        return None
     for i in reversed(range(len(parts))):
         extra = parts[i].shape[1] - h * w
-        if parts[i].ndim == 3 and parts[i].shape[2] == width and 0 <= extra < h * w:
+        if parts[i].ndim == 3 and parts[i].shape[2] == width and extra >= 0:
             return Output(h, w, width, "NLC", extra, None if single else i)
     return Output(h, w, width, "last", 0, None)
 
@@ -134,6 +132,7 @@ def last_map(model: Any, images: Tensor) -> Tensor:
 
 def cells(model: Any, images: Tensor, output: Output) -> Tensor:
     """images [N, 3, H, W], as the model wants them normalised -> [N, h*w, width], w fastest."""
+    forget(model)
     if output.layout == "last":
         return last_map(model, images).flatten(2).transpose(1, 2)
     features = model.forward_features(images)
@@ -141,3 +140,13 @@ def cells(model: Any, images: Tensor, output: Output) -> Tensor:
     if output.layout == "NCHW":
         return features.flatten(2).transpose(1, 2)
     return features.flatten(1, 2) if output.layout == "NHWC" else features[:, output.prefix :]
+
+
+def forget(model: Any) -> None:
+    """Let LeViT and its like look their attention biases up again.
+
+    timm keeps them from the first pass in eval() on, when weights may still be loaded, or follow by averages.
+    """
+    for module in model.modules():
+        if getattr(module, "attention_bias_cache", None):
+            module.attention_bias_cache = {}

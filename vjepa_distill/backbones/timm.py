@@ -14,7 +14,7 @@ from torch import nn
 
 from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
-from vjepa_distill.backbones.images import Images
+from vjepa_distill.backbones.images import TIMES, Images
 from vjepa_distill.backbones.maps import Maps
 from vjepa_distill.backbones.shapes import Output, Shapes, valueless
 from vjepa_distill.errors import UserError
@@ -42,16 +42,19 @@ def create(
         size: pixels, one side or [H, W], to build a model of fixed size for; timm resamples its positions.
         timm: further arguments of timm.create_model, e.g. {"depth": 6} or {"drop_path_rate": 0.1}.
     """
+    if time not in TIMES:
+        raise UserError(f"time={time!r} is not one of {', '.join(TIMES)}")
     if weights and pretrained:
         raise UserError(
             "both `weights` and `pretrained` are given; drop one: either a file or timm's own weights"
         )
+    options = dict(timm or {})
     sides = two(size)
-    built = build(model, pretrained, dict(timm or {}), sides)
+    built = build(model, pretrained, options, sides)
     if weights:
         load_strictly(built, weights, model)
     fit(built, model, sides)
-    images = adapt(built, model, sides, tubelet, time).eval()
+    images = adapt(built, model, sides or two(options.get("img_size")), tubelet, time).eval()
     images.origin = origin(built, weights, pretrained)
     freeze_unreached(images)
     encoder = images if isinstance(images, Frames) and images.drops_tokens() else Hidden(images)

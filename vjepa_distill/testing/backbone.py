@@ -16,13 +16,13 @@ from vjepa_distill.testing.claims import (
     check_keep,
     check_leak,
     check_members,
-    check_order,
     check_rows,
     check_shape,
     check_sizes,
     check_state,
 )
 from vjepa_distill.testing.errors import ContractError
+from vjepa_distill.testing.order import check_order
 from vjepa_distill.testing.tools import Factory, build, sample_clip
 
 BACKBONE_CHECKS: dict[str, Callable[[Any, Tensor], None]] = {
