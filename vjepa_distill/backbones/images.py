@@ -50,7 +50,9 @@ class Images(nn.Module):
 
     def describe(self) -> dict[str, str]:
         """Its sizes and normalisation, and where its weights are from, for `backbones show`."""
-        mean, std = (" ".join(f"{x:.4g}" for x in value.flatten().tolist()) for value in (self.mean, self.std))
+        mean, std = (
+            " ".join(f"{x:.4g}" for x in value.flatten().tolist()) for value in (self.mean, self.std)
+        )
         return {"sizes": self.sizes(), "normalisation": f"mean {mean}, std {std}", **self.origin}
 
     def smallest_clip(self) -> Tensor:
@@ -79,4 +81,6 @@ def checkpointing(model: Any, on: bool) -> None:
         model.set_grad_checkpointing(on)
     except (AttributeError, AssertionError) as error:
         if on:
-            raise UserError(f"timm's {type(model).__name__} cannot recompute its activations; leave it off") from error
+            raise UserError(
+                f"timm's {type(model).__name__} cannot recompute its activations; leave it off"
+            ) from error

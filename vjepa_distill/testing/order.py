@@ -83,7 +83,9 @@ def other_orders(grid: Grid) -> Iterator[tuple[str, Tensor]]:
     for axes in permutations(range(3)):
         shape = [grid[axis] for axis in axes]
         places = coordinates(Grid(*shape))[:, [axes.index(axis) for axis in range(3)]]
-        layouts[f"the order ({', '.join('thw'[axis] for axis in axes)})"] = (places + 0.5) / torch.tensor(grid)
+        layouts[f"the order ({', '.join('thw'[axis] for axis in axes)})"] = (places + 0.5) / torch.tensor(
+            grid
+        )
     for axis, letter in enumerate("thw"):
         layouts[f"{letter} backwards"] = cells.clone()
         layouts[f"{letter} backwards"][:, axis] = 1 - cells[:, axis]
