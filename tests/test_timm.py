@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
-from vjepa_distill.backbones.maps import Maps
 from vjepa_distill.backbones.timm import create, freeze_unreached
 from vjepa_distill.errors import UserError
 from vjepa_distill.testing import check_backbone
-from vjepa_distill.tokens import Grid, take
+from vjepa_distill.tokens import Grid
 
 SHARED = Path(os.environ.get("VJEPA_DISTILL_SHARED", Path(__file__).parents[2] / "shared"))
 WEIGHTS = SHARED / "weights" / "vit_tiny_patch16_224.safetensors"
@@ -122,7 +121,7 @@ def test_the_contract_holds(family: Family) -> None:
 
 @families()
 def test_tokens_are_timms_own(family: Family, tmp_path: Path) -> None:
-    """Its weights through a file, its sizes, its normalisation; the first frame of a tubelet, and their mean."""
+    """Weights through a file, its own size and normalisation; a tubelet's first frame, and the mean."""
     any_size = {"dynamic_img_size": True} if family.kind is Frames or "_r_s16" in family.model else {}
     any_size = any_size or ({"dynamic_img_size": True} if "swin" in family.model else {})
     reference = timm.create_model(family.model, **any_size, **family.options).eval()
@@ -205,7 +204,7 @@ def test_a_class_token_alone_is_no_map() -> None:
 
 
 def test_loaded_weights_count_at_once_where_timm_remembers_old_ones() -> None:
-    """LeViT keeps its attention biases from the first pass in eval() on: an EMA teacher would never follow."""
+    """LeViT keeps its attention biases from the first pass in eval(): an EMA teacher would never follow."""
     backbone = create("levit_128s", size=64).eval()
     clip = noise(1, 3, 2, 64, 64)
     backbone(clip)
@@ -237,7 +236,7 @@ def test_a_copy_measures_sizes_of_its_own() -> None:
     ],
 )
 def test_a_fixed_model_is_built_for_another_size(model: str, options: dict[str, Any], tmp_path: Path) -> None:
-    """From weights of its own size by timm's own resampling, and again as an exported run is: without them."""
+    """From weights of its own size by timm's resampling, and again as an exported run is: without them."""
     reference = timm.create_model(model, **options).eval()
     path = str(tmp_path / "model.safetensors")
     save_file(reference.state_dict(), path)
@@ -415,8 +414,6 @@ PHOTOS = {
 @needs_weights
 def test_the_pretrained_vit_names_the_photos_through_our_path() -> None:
     """The classifier needs the class token, which we strip: it is caught on its way out of the final norm."""
-    from safetensors.torch import load_file
-
     weights = load_file(WEIGHTS)
     backbone = create(VIT, weights=str(WEIGHTS)).eval()
     seen: list[Tensor] = []

@@ -14,7 +14,7 @@ TIMES = ("first", "mean", "concat")
 
 
 class Images(nn.Module):
-    """An image model on the frames of a clip, which never see each other; a subclass says how one becomes tokens.
+    """An image model on the frames of a clip, which never see each other; a subclass says how it is asked.
 
     Args:
         config: timm's `pretrained_cfg`, of which mean and standard deviation are used.

@@ -54,7 +54,7 @@ class Shapes:
                 f"timm's {self.name} does not take {H} x {W} pixels ({reason}); it is built for "
                 f"{self.native[0]} x {self.native[1]}; try to build it with size: [{H}, {W}]"
             ) from error
-        if output is None or ((H, W) == self.native and output.h * output.w == 1):
+        if output is None or (self.native == (H, W) and output.h * output.w == 1):
             raise UserError(
                 f"timm's {self.name} gives one vector for an image of {H} x {W} pixels and no map of cells; "
                 "try another model"

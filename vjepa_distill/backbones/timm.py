@@ -65,7 +65,7 @@ def two(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     """(H, W) of one side or two; UserError for anything else."""
     if size is None:
         return None
-    sides = list(size) if isinstance(size, list | tuple) else [size, size]
+    sides: list[Any] = [size, size] if isinstance(size, int | str) else list(size)
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"size={size!r} is not a number of pixels; give one, or two as [H, W]")
     return sides[0], sides[1]
@@ -74,8 +74,8 @@ def two(size: int | Sequence[int] | None) -> tuple[int, int] | None:
 def build(model: str, pretrained: bool, options: dict[str, Any], size: tuple[int, int] | None = None) -> Any:
     """timm.create_model with any-size input where the model has it; failures in one line.
 
-    A model that `fit` can resize once its weights are there is built at its own size; another at `size`, if it
-    knows sizes at all.
+    A model that `fit` can resize once its weights are there is built at its own size; another at `size`, if
+    it knows sizes at all.
     """
     if not library.is_model(model):
         near = get_close_matches(model, library.list_models(), n=3, cutoff=0.5)
@@ -142,7 +142,7 @@ def adapt(built: Any, model: str, size: tuple[int, int] | None, tubelet: int, ti
 
 def is_plain(built: Any, size: tuple[int, int], output: Output) -> bool:
     """Whether it is a ViT of one scale: prefix tokens, then one token for each patch of the image."""
-    embed = getattr(built, "patch_embed", None)
+    embed: Any = getattr(built, "patch_embed", None)
     if not hasattr(embed, "feat_ratio") or not hasattr(built, "num_prefix_tokens") or output.part is not None:
         return False
     rows, columns = embed.feat_ratio(as_scalar=False)

@@ -16,8 +16,8 @@ from vjepa_distill.tokens import Grid, coordinates
 # Wrong orders fit the movements 1.4 to 6 times better; noise does by a few per cent, and strays now and then.
 MARGIN = 1.1
 STRAYS = 0.25
-# Spread of the movements in a tubelet over their mean: 1.2 to 2.4 where tokens keep their places, and 0.0 to 0.3
-# in untrained models that mix everything into every token (LeViT, MobileViT), whose rows and columns none can tell.
+# Spread of the movements in a tubelet over their mean: 1.2 to 2.4 where tokens keep their places, 0.0 to 0.3 in
+# untrained models that mix everything into every token (LeViT, MobileViT), whose rows and columns none can tell.
 ALIKE = 0.5
 MEND = "flatten as (t, h, w) with w fastest, and declare the grid as (t, h, w), not (t, w, h)"
 
@@ -28,7 +28,7 @@ def check_order(backbone: Any, clip: Tensor) -> None:
 
     About it, and not at it: a strided convolution that pads on both sides looks at the corner of its cell
     (five halvings put token 1 of 32-pixel cells at pixel 32), so that a neighbour may move as much. What no
-    half a cell explains is a neighbour's neighbour, or another order of the axes that clearly fits all better.
+    half a cell explains is a neighbour's neighbour, or another order of the axes that clearly fits better.
     """
     grid = cells_of(backbone, clip)
     cells = torch.arange(0, grid.length, max(grid.length // 32, 1))
