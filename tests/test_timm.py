@@ -434,3 +434,16 @@ def test_pretrained_tokens_are_timms_own(size: int) -> None:
     with torch.no_grad():
         tokens = create(VIT, weights=str(WEIGHTS)).eval()(clip)
         torch.testing.assert_close(tokens, own_features(reference, images), rtol=0, atol=1e-5)
+
+
+@needs_weights
+def test_the_pretrained_mobilenet_names_the_photos_from_our_tokens() -> None:
+    """Loaded strictly; timm's classifier upon the mean of our tokens."""
+    backbone = create("mobilenetv2_100", weights=str(MOBILENET), timm={"pad_type": "same"}).eval()
+    weights = load_file(MOBILENET)
+    for name, classes in PHOTOS.items():
+        image = picture(SHARED / "weights" / "photos" / name)
+        with torch.no_grad():
+            pooled = backbone(image[None, :, None].expand(-1, -1, 2, -1, -1)).mean(1)[0]
+        named = int((weights["classifier.weight"] @ pooled + weights["classifier.bias"]).argmax())
+        assert named in classes, f"{name} was named {named}"

@@ -7,7 +7,7 @@ from vjepa_distill.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_backbones(register: Register) -> None:
-    """Native video ViTs, any timm ViT, and a small convolutional encoder."""
+    """Native video ViTs, any timm model, and a small convolutional encoder."""
     for size, shape in {
         "tiny": "width 192, depth 12, 3 heads",
         "small": "width 384, depth 12, 6 heads",
@@ -19,7 +19,7 @@ def register_backbones(register: Register) -> None:
             f"vjepa/{size}", f"vjepa_distill.backbones.vjepa:{size}", summary=f"native video ViT: {shape}"
         )
     register(
-        "timm/*", "vjepa_distill.backbones.timm:create", summary="any timm ViT, frame by frame per tubelet"
+        "timm/*", "vjepa_distill.backbones.timm:create", summary="any timm model, frame by frame per tubelet"
     )
     register("conv/small", "vjepa_distill.backbones.conv:small", summary="small 3D convolutional encoder")
 

@@ -17,7 +17,7 @@ from vjepa_distill.tokens import Grid, coordinates
 MARGIN = 1.1
 STRAYS = 0.25
 # Spread of the movements in a tubelet over their mean: 1.2 to 2.4 where tokens keep their places, 0.0 to 0.3 in
-# untrained models that mix everything into every token (LeViT, MobileViT), whose rows and columns none can tell.
+# untrained models that mix everything into every token (LeViT, MobileViT): none can tell their rows from columns.
 ALIKE = 0.5
 MEND = "flatten as (t, h, w) with w fastest, and declare the grid as (t, h, w), not (t, w, h)"
 
