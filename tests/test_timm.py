@@ -37,6 +37,8 @@ CLIP = noise(2, 3, 4, 32, 48)
 SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 2}
 STAGES = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)}
 
+PYRAMID = {"depths": (1, 1, 1, 1), "embed_dims": (16, 16, 24, 48), "num_heads": (1, 1, 2, 2)}
+
 
 class Family(NamedTuple):
     """One small model of a family: how timm lays its features out, and what makes it small."""
@@ -84,7 +86,7 @@ FAMILIES = [
     Family("hiera_tiny_224", 0, 32, Hidden, {"img_size": (64, 96), "embed_dim": 24, "stages": (1, 1, 1, 1)}),
     Family("fastvit_t8", "NCHW", 32, Hidden, {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 32, 64)}),
     Family("test_maxvit", "NCHW", 32, Hidden, {"img_size": (64, 96)}),
-    Family("pvt_v2_b0", "NCHW", 32, Hidden, {"depths": (1, 1, 1, 1), "embed_dims": (16, 16, 24, 48)}),
+    Family("pvt_v2_b0", "NCHW", 32, Hidden, PYRAMID),
     Family("efficientvit_b0", "NCHW", 32, Hidden),
     Family("test_mambaout", "NHWC", 32, Hidden),
     Family("mvitv2_tiny", 0, 32, Hidden, slow=True),
