@@ -155,14 +155,14 @@ def stir(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "options"),
-    [("test_resnet", {}), ("swin_tiny_patch4_window7_224", STAGES), ("test_mambaout", {})],
+    ("model", "options", "step"),
+    [("test_resnet", {}, 1), ("swin_tiny_patch4_window7_224", STAGES, 4), ("test_mambaout", {}, 1)],
 )
-def test_the_grid_is_what_comes_out(model: str, options: dict[str, Any]) -> None:
+def test_the_grid_is_what_comes_out(model: str, options: dict[str, Any], step: int) -> None:
     """Sides that no stride divides, whichever way a model rounds."""
     backbone = create(model, timm=options).eval()
     with torch.no_grad():
-        for H, W in ((70, 100), (97, 64), (32, 33)):
+        for H, W in ((72 - 2 // step, 100), (96 + 1 // step, 64), (32, 32 + step)):
             grid = backbone.grid(2, H, W)
             assert backbone(noise(1, 3, 2, H, W)).shape[1] == grid.length
             reference = backbone.module.model.forward_features(noise(1, 3, H, W))
@@ -207,11 +207,11 @@ def test_a_class_token_alone_is_no_map() -> None:
 
 def test_loaded_weights_count_at_once_where_timm_remembers_old_ones() -> None:
     """LeViT keeps its attention biases from the first pass in eval(): an EMA teacher would never follow."""
-    backbone = create("levit_128s", size=64).eval()
-    clip = noise(1, 3, 2, 64, 64)
+    backbone = create("levit_128s", size=128).eval()
+    clip = noise(1, 3, 2, 128, 128)
     backbone(clip)
     state = {k: v + torch.randn_like(v) if "bias" in k else v for k, v in backbone.state_dict().items()}
-    fresh = create("levit_128s", size=64).eval()
+    fresh = create("levit_128s", size=128).eval()
     for model in (backbone, fresh):
         model.load_state_dict(state)
     torch.testing.assert_close(backbone(clip), fresh(clip))
@@ -308,8 +308,8 @@ def test_a_model_describes_itself(tmp_path: Path) -> None:
     told = create("test_resnet", weights=path).module.describe()
     assert (told["weights"], told["licence"]) == (path, "unknown: the file does not say")
     assert told["sizes"].startswith("any that the model takes; made for 160 x 160")
-    told = create("test_maxvit").module.describe()
-    assert told["sizes"].endswith("others: build it with size: [H, W]")
+    told = create("hiera_tiny_224", timm={"embed_dim": 24, "stages": (1, 1, 1, 1)}).module.describe()
+    assert told["sizes"] == "224 x 224 pixels (7 x 7 cells); others: build it with size: [H, W]"
 
 
 # Plain ViTs, of which only what is kept is encoded
@@ -376,9 +376,11 @@ def test_building_draws_nothing_and_probes_nothing_that_stays() -> None:
 def test_parameters_that_no_token_depends_on_are_frozen() -> None:
     frames = create(VIT, timm={"depth": 1})
     frames.vit.unused = nn.Linear(2, 2)
+    frames.vit.blocks[0].unused = nn.Linear(2, 2)
     freeze_unreached(frames.eval())
     frozen = [name for name, p in frames.named_parameters() if not p.requires_grad]
-    assert frozen == ["vit.unused.weight", "vit.unused.bias"]
+    assert frozen == ["vit.blocks.0.unused.weight", "vit.blocks.0.unused.bias"]
+    assert not list(frames.vit.unused.parameters()), "a part of the model that nothing calls goes altogether"
 
 
 def test_weights_are_loaded_strictly_classifier_included(tmp_path: Path) -> None:
