@@ -1,28 +1,18 @@
-"""The video ViT against its plain mathematics, timm ViTs against timm itself, and the leak-free wrapper."""
+"""The video ViT against its plain mathematics, and the leak-free wrapper."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vjepa_distill.backbones import conv, vjepa
-from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden, blank
-from vjepa_distill.backbones.timm import create, freeze_unreached
+from vjepa_distill.backbones.timm import create
 from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid, take
 from vjepa_distill.transformer import sincos3d
-
-SHARED = Path(os.environ.get("VJEPA_DISTILL_SHARED", Path(__file__).parents[2] / "shared"))
-WEIGHTS = SHARED / "weights" / "vit_tiny_patch16_224.safetensors"
-needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no pretrained weights at {WEIGHTS}")
 
 VIT = "vit_tiny_patch16_224"
 KEEP = torch.tensor([[1, 5, 0, 7], [2, 11, 3, 4]])  # unsorted, and other counts in each tubelet of (2, 2, 3)
@@ -207,179 +197,3 @@ def test_cells_need_not_be_whole_pixels() -> None:
 def test_the_wrapper_says_when_there_is_nothing_to_checkpoint() -> None:
     with pytest.raises(UserError, match="Mixer has no activation checkpointing"):
         Hidden(Mixer()).set_checkpointing(True)
-
-
-# timm, frame by frame
-
-
-def own_features(model: nn.Module, images: Tensor) -> Tensor:
-    """timm's own way: its preprocessing constants, its forward_features, its prefix tokens stripped."""
-    config = timm.data.resolve_data_config({}, model=model)
-    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
-    return model.forward_features((images - mean) / std)[:, model.num_prefix_tokens :]
-
-
-def twin(model: str, **options) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A model of timm's, and its weights under the names of ours."""
-    reference = timm.create_model(model, dynamic_img_size=True, **options).eval()
-    return reference, {f"vit.{k}": v for k, v in reference.state_dict().items() if not k.startswith("head")}
-
-
-@pytest.mark.parametrize("time", ["first", "mean", "concat"])
-@pytest.mark.parametrize("model", [VIT, "deit_tiny_patch16_224", "vit_small_patch16_dinov3"])
-def test_tokens_are_timms_own(model: str, time: str) -> None:
-    reference, weights = twin(model, depth=2)
-    backbone = create(model, time=time, timm={"depth": 2}).eval()
-    backbone.load_state_dict(weights)
-    frames = own_features(reference, CLIP.transpose(1, 2).flatten(0, 1))
-    frames = frames.unflatten(0, (2, 2, 2))  # [B, t, frame of the tubelet, cells, D]
-    expected = {
-        "first": lambda x: x[:, :, 0],
-        "mean": lambda x: x.mean(2),
-        "concat": lambda x: torch.cat([x[:, :, 0], x[:, :, 1]], dim=-1),
-    }[time](frames)
-    assert backbone.embed_dim == expected.shape[-1]
-    torch.testing.assert_close(backbone(CLIP), expected.flatten(1, 2), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("time", ["first", "concat"])
-def test_kept_tokens_equal_frames_encoded_one_by_one(time: str) -> None:
-    """Other counts in every tubelet, in any order, against the transformer run by hand on what is kept."""
-    reference, weights = twin(VIT, depth=2)
-    backbone = create(VIT, time=time, timm={"depth": 2}).eval()
-    backbone.load_state_dict(weights)
-
-    def by_hand(image: Tensor, cell_list: list[int]) -> Tensor:
-        x = reference._pos_embed(reference.patch_embed((image[None] - 0.5) / 0.5))
-        return reference.norm(reference.blocks(x[:, [0, *(1 + c for c in cell_list)]]))[0, 1:]
-
-    tokens = backbone(CLIP, KEEP)
-    for row, keep in enumerate(KEEP.tolist()):
-        for tubelet in (0, 1):
-            columns = [i for i, k in enumerate(keep) if k // 6 == tubelet]
-            frames = [2 * tubelet, 2 * tubelet + 1][: 2 if time == "concat" else 1]
-            parts = [by_hand(CLIP[row, :, f], [keep[i] % 6 for i in columns]) for f in frames]
-            torch.testing.assert_close(tokens[row, columns], torch.cat(parts, -1), rtol=0, atol=1e-5)
-
-
-def test_tubelets_of_which_nothing_is_kept_are_not_encoded() -> None:
-    backbone = create(VIT, timm={"depth": 1})
-    batches: list[tuple[int, ...]] = []
-    backbone.vit.blocks.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape[:2]))
-    backbone(CLIP, torch.arange(6).expand(2, -1))
-    backbone(CLIP, torch.tensor([[0, 3, 6, 9], [1, 2, 7, 8]]))
-    assert batches == [(2, 1 + 6), (4, 1 + 2)]  # one pass each, with the class token
-
-
-@pytest.mark.parametrize(
-    ("model", "kind", "options"),
-    [
-        (VIT, Frames, {}),
-        ("eva02_tiny_patch14_224", Frames, {}),
-        ("vit_relpos_small_patch16_224", Hidden, {}),
-        ("vit_tiny_r_s16_p8_224", Hidden, {}),  # its convolutional stem mixes pixels before the slot
-    ],
-)
-def test_models_that_cannot_drop_tokens_are_wrapped(model: str, kind: type, options: dict) -> None:
-    assert isinstance(create(model, timm={"depth": 1, **options}), kind)
-
-
-def test_the_final_norm_is_kept_where_it_sits_in_the_head() -> None:
-    backbone = create(VIT, timm={"depth": 2, "global_pool": "avg"}).eval()
-    tokens = backbone(CLIP)
-    torch.testing.assert_close(tokens.mean(-1), torch.zeros(2, 12), rtol=0, atol=1e-5)
-    assert not [name for name, _ in backbone.named_parameters() if "head" in name or "fc_norm" in name]
-
-
-def test_building_draws_nothing_and_probes_nothing_that_stays() -> None:
-    """The checks on the way leave no gradient, no mode and no random state behind."""
-    backbone = create(VIT, timm={"depth": 1})
-    assert backbone.training
-    assert all(p.grad is None and p.requires_grad for p in backbone.parameters())
-    with torch.inference_mode(False), torch.no_grad():
-        assert all(p.requires_grad for p in create(VIT, timm={"depth": 1}).parameters())
-
-
-def test_parameters_that_no_token_depends_on_are_frozen() -> None:
-    frames = create(VIT, timm={"depth": 1})
-    frames.vit.unused = nn.Linear(2, 2)
-    freeze_unreached(frames.eval())
-    frozen = [name for name, p in frames.named_parameters() if not p.requires_grad]
-    assert frozen == ["vit.unused.weight", "vit.unused.bias"]
-
-
-def test_weights_are_loaded_strictly_classifier_included(tmp_path: Path) -> None:
-    model = timm.create_model(VIT, depth=1)
-    path = str(tmp_path / "vit.safetensors")
-    save_file(model.state_dict(), path)
-    backbone = create(VIT, weights=path, timm={"depth": 1})
-    assert torch.equal(backbone.vit.blocks[0].mlp.fc1.weight, model.blocks[0].mlp.fc1.weight)
-    save_file({k: v for k, v in model.state_dict().items() if k != "head.bias"}, path)
-    with pytest.raises(UserError, match=r"does not hold the weights of .* Missing key.* \"head.bias\""):
-        create(VIT, weights=path, timm={"depth": 1})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"model": VIT, "weights": "nowhere.safetensors"}, "there is no weights file nowhere.safetensors"),
-        ({"model": VIT, "weights": __file__}, "does not hold the weights"),
-        ({"model": VIT, "weights": "a", "pretrained": True}, "drop one"),
-        ({"model": VIT, "time": "last"}, "time='last' is not one of first, mean, concat"),
-        ({"model": "vit_tiny_patch16_225"}, "near it: .*vit_tiny_patch16_224"),
-        ({"model": "mobilenetv2_100"}, "is not a plain ViT"),
-        ({"model": VIT, "timm": {"dept": 1}}, "could not create.*'dept'"),
-    ],
-)
-def test_what_cannot_be_had_is_said_in_one_line(arguments: dict, words: str) -> None:
-    with pytest.raises(UserError, match=words) as caught:
-        create(**arguments)
-    assert "\n" not in str(caught.value)
-
-
-# The real thing
-
-
-def picture(path: Path, size: int = 224) -> Tensor:
-    """A photo as the weights were evaluated with: shorter side to size / 0.9, centre crop, [3, H, W]."""
-    from PIL import Image
-    from torchvision.transforms import v2
-
-    steps = [v2.Resize(int(size / 0.9), v2.InterpolationMode.BICUBIC), v2.CenterCrop(size), v2.PILToTensor()]
-    return v2.Compose(steps)(Image.open(path).convert("RGB")).float() / 255
-
-
-PHOTOS = {
-    "cat.bmp": {281, 282, 285},
-    "bird.bmp": {19},
-    "dragonfly.bmp": {319},
-    "hot_dog.jpg": {934},
-    "parrot.jpg": {88},
-}
-
-
-@needs_weights
-def test_the_pretrained_vit_names_the_photos_through_our_path() -> None:
-    """The classifier needs the class token, which we strip: it is caught on its way out of the final norm."""
-    from safetensors.torch import load_file
-
-    weights = load_file(WEIGHTS)
-    backbone = create(VIT, weights=str(WEIGHTS)).eval()
-    seen: list[Tensor] = []
-    backbone.vit.norm.register_forward_hook(lambda _, inputs, output: seen.append(output[:, 0]))
-    for name, classes in PHOTOS.items():
-        image = picture(SHARED / "weights" / "photos" / name)
-        backbone(image[None, :, None].expand(-1, -1, 2, -1, -1))
-        named = int((seen[-1] @ weights["head.weight"].T + weights["head.bias"]).argmax())
-        assert named in classes, f"{name} was named {named}"
-
-
-@needs_weights
-@pytest.mark.parametrize("size", [224, 112])
-def test_pretrained_tokens_are_timms_own(size: int) -> None:
-    reference = timm.create_model(VIT, checkpoint_path=str(WEIGHTS), dynamic_img_size=True).eval()
-    images = torch.stack([picture(SHARED / "weights" / "photos" / name, size) for name in PHOTOS])
-    clip = images.unsqueeze(2).repeat_interleave(2, 2)  # [5, 3, 2, H, W]
-    with torch.no_grad():
-        tokens = create(VIT, weights=str(WEIGHTS)).eval()(clip)
-        torch.testing.assert_close(tokens, own_features(reference, images), rtol=0, atol=1e-5)

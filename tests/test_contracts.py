@@ -79,23 +79,6 @@ def test_timm_at_every_time(time: str) -> None:
     check_backbone(lambda: registry.create("backbone", "timm/vit_tiny_patch16_224", **options))
 
 
-@pytest.mark.parametrize(
-    ("model", "size", "options"),
-    [
-        ("deit_tiny_distilled_patch16_224", (32, 48), {}),
-        ("vit_small_patch14_reg4_dinov2", (28, 42), {}),
-        ("vit_small_patch16_dinov3", (32, 48), {}),
-        ("eva02_tiny_patch14_224", (28, 42), {}),
-        ("vit_tiny_r_s16_p8_224", (64, 96), {}),
-        pytest.param("beit_base_patch16_224", (32, 48), {"img_size": (32, 48)}, marks=pytest.mark.slow),
-        pytest.param("vit_base_patch16_siglip_224", (32, 48), {}, marks=pytest.mark.slow),
-    ],
-)
-def test_timm_vits_of_every_kind(model: str, size: tuple[int, int], options: dict[str, Any]) -> None:
-    options = {"timm": {"depth": 2, **options}}
-    check_backbone(lambda: registry.create("backbone", f"timm/{model}", **options), 4, *size)
-
-
 @pytest.mark.parametrize("name", registry.catalogue("objective"))
 def test_every_registered_objective(name: str) -> None:
     check_objective(lambda **options: registry.create("objective", name, **options))

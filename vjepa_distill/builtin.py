@@ -16,9 +16,8 @@ def register_backbones(register: Register) -> None:
     for file in sorted(BACKBONES.glob("*.py")):
         place = f"vjepa_distill.backbones.{file.stem}"
         for name, offer in offers_of(file.read_text(encoding="utf-8")).items():
-            models = offer.get("models")
-            listing = {"models": f"{place}:{models}"} if models else {}
-            register(name, f"{place}:{offer['target']}", summary=offer["summary"], **listing)
+            models = f"{place}:{offer['models']}" if "models" in offer else None
+            register(name, f"{place}:{offer['target']}", summary=offer["summary"], models=models)
 
 
 def offers_of(source: str) -> dict[str, dict[str, str]]:

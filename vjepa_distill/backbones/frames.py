@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vjepa_distill.backbones.cells import cut
+from vjepa_distill.backbones.images import Images, checkpointing
 from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid, take
 
@@ -33,62 +34,54 @@ class Slot(nn.Module):
         return (x, self.cells) if self.pair else x
 
 
-class Frames(nn.Module):
+class Frames(Images):
     """A timm ViT on each frame of each tubelet: clip [B, 3, T, H, W] -> [B, K or L, D].
 
     Frames never see each other. A tubelet of which nothing is kept is not encoded at all.
     """
 
     vit: Any
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, vit: Any, tubelet: int, time: str) -> None:
-        super().__init__()
+        super().__init__(vit.pretrained_cfg, vit.num_features, tubelet, time)
         self.vit = vit
-        self.tubelet = tubelet
-        self.time = time
-        self.embed_dim = vit.num_features * (tubelet if time == "concat" else 1)
         self.patch = tuple(vit.patch_embed.feat_ratio(as_scalar=False))
         self.any_size = getattr(vit, "dynamic_img_size", False)
         # timm leaves its slot empty in one of two ways, and which one tells what it expects back.
         if hasattr(vit, "patch_drop"):
             vit.patch_drop = Slot(vit.num_prefix_tokens, pair=vit.patch_drop is None)
-        mean, std = (torch.tensor(vit.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
 
     def grid(self, T: int, H: int, W: int) -> Grid:
-        """One cell for each patch of each tubelet; ValueError for sizes the model cannot take."""
+        """One cell for each patch of each tubelet; UserError for sizes the model cannot take."""
         native = tuple(self.vit.patch_embed.img_size)
         if not self.any_size and native != (H, W):
             raise UserError(
                 f"this timm model takes {native[0]} x {native[1]} pixels, not {H} x {W}; "
-                f"build it with timm: {{img_size: [{H}, {W}]}}"
+                f"build it with size: [{H}, {W}]"
             )
         return cut(T, H, W, (self.tubelet, *self.patch))
 
+    def sizes(self) -> str:
+        """The native size, and whether others are taken too."""
+        H, W = self.vit.patch_embed.img_size
+        built = f"{H} x {W} pixels ({H // self.patch[0]} x {W // self.patch[1]} cells)"
+        if self.any_size:
+            return f"any multiple of {self.patch[0]} x {self.patch[1]} pixels; made for {built}"
+        return f"{built}; others: build it with size: [H, W]"
+
     def set_checkpointing(self, on: bool = True) -> None:
-        """timm's own activation checkpointing."""
-        self.vit.set_grad_checkpointing(on)
+        """timm's own activation checkpointing; UserError where the model has none."""
+        checkpointing(self.vit, on)
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """clip [B, 3, T, H, W] in [0, 1], keep [B, K] or None -> tokens [B, K or L, embed_dim]."""
-        grid = self.grid(*clip.shape[2:])
-        frames = clip.transpose(1, 2).unflatten(1, (grid.t, self.tubelet))
-        frames = frames[:, :, :1] if self.time == "first" else frames
-        frames = frames.flatten(0, 1)  # [B*t, frames of a tubelet, 3, H, W]
         if keep is None:
-            return self.encode(frames).unflatten(0, (-1, grid.t)).flatten(1, 2)
-        return self.encode_kept(frames, grid, keep)
+            return super().forward(clip)
+        return self.encode_kept(self.seen(clip), self.grid(*clip.shape[2:]), keep)
 
-    def encode(self, frames: Tensor, cells: Tensor | None = None) -> Tensor:
-        """frames [N, f, 3, H, W], cells [N, c] or None -> tokens [N, c or h*w, embed_dim], f made one."""
-        images = (frames.flatten(0, 1) - self.mean) / self.std
-        with self.keeping(cells if cells is None else cells.repeat_interleave(frames.shape[1], 0)):
-            tokens = self.vit.forward_features(images)[:, self.vit.num_prefix_tokens :]
-        tokens = tokens.unflatten(0, frames.shape[:2])
-        return tokens.transpose(1, 2).flatten(2) if self.time == "concat" else tokens.mean(1)
+    def tokens(self, images: Tensor) -> Tensor:
+        """Normalised images [N, 3, H, W] -> [N, h*w, width], or as many as the slot lets in."""
+        return self.vit.forward_features(images)[:, self.vit.num_prefix_tokens :]
 
     def encode_kept(self, frames: Tensor, grid: Grid, keep: Tensor) -> Tensor:
         """Only the kept patches: one pass for all tubelets that keep equally many, in any order.
@@ -102,18 +95,16 @@ class Frames(nn.Module):
         parts, places = [], []
         for count in counts.unique().tolist():
             mine = (counts == count).repeat_interleave(counts)
-            tokens = self.encode(frames[owners[counts == count]], cells[mine].unflatten(0, (-1, count)))
-            parts.append(tokens.flatten(0, 1))
+            shown = frames[owners[counts == count]]
+            with self.keeping(cells[mine].unflatten(0, (-1, count)).repeat_interleave(shown.shape[1], 0)):
+                parts.append(self.encode(shown).flatten(0, 1))
             places.append(order[mine])
         back = torch.cat(places).argsort()
         return torch.cat(parts)[back].unflatten(0, keep.shape)
 
     @contextmanager
-    def keeping(self, cells: Tensor | None) -> Iterator[None]:
+    def keeping(self, cells: Tensor) -> Iterator[None]:
         """Within it the ViT encodes only these cells [N, c] of each image."""
-        if cells is None:
-            yield
-            return
         self.vit.patch_drop.cells = cells
         try:
             yield

@@ -36,18 +36,17 @@ class Joint(nn.Module):
     Args:
         vit: a ViT that `refuse_others` lets pass, its head dropped; it is changed and becomes part of this.
         tubelet: frames of one token.
-        weights: where the values came from, for `describe`.
     """
 
     vit: Any
     mean: Tensor
     std: Tensor
 
-    def __init__(self, vit: Any, tubelet: int, weights: str = "random") -> None:
+    def __init__(self, vit: Any, tubelet: int) -> None:
         super().__init__()
         self.vit = vit
         self.tubelet = tubelet
-        self.weights = weights
+        self.origin: dict[str, str] = {}
         self.embed_dim = vit.num_features
         self.prefix = vit.num_prefix_tokens
         self.patch = tuple(vit.patch_embed.patch_size)
@@ -69,7 +68,7 @@ class Joint(nn.Module):
         if not self.vit.dynamic_img_size and native != (H, W):
             raise UserError(
                 f"this timm model takes {native[0]} x {native[1]} pixels, not {H} x {W}; "
-                f"build it with timm: {{img_size: [{H}, {W}]}}"
+                f"build it with size: [{H}, {W}]"
             )
         return cut(T, H, W, (self.tubelet, *self.patch))
 
@@ -87,8 +86,7 @@ class Joint(nn.Module):
         return {
             "sizes": f"any multiple of {self.tubelet} frames; {space}",
             "normalisation": f"mean {mean}, std {std}",
-            "weights": self.weights,
-            "licence": config.get("license") or "unknown",
+            **self.origin,
         }
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -1,22 +1,23 @@
-"""Any timm ViT as a backbone: frame by frame, only kept patches encoded, its own normalisation inside."""
+"""Any timm model as a backbone: frame by frame, leak-free under masking, its own normalisation inside."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import timm as library
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
+from vjepa_distill.backbones.images import TIMES, Images
 from vjepa_distill.backbones.joint import Joint, refuse_others
+from vjepa_distill.backbones.maps import Maps
+from vjepa_distill.backbones.shapes import Output, Shapes, valueless
+from vjepa_distill.backbones.timm_models import build, fit, load_strictly, origin, two
 from vjepa_distill.errors import UserError
 
-TIMES = ("first", "mean", "concat")
 # What builtin.py offers of this file; a literal, read without running the file.
 OFFERS = {
     "timm/*": {
@@ -34,20 +35,24 @@ def create(
     pretrained: bool = False,
     tubelet: int = 2,
     time: str = "first",
+    size: int | Sequence[int] | None = None,
     timm: dict[str, Any] | None = None,
     temporal: str = "frames",
 ) -> nn.Module:
     """The timm model of that name as a backbone; UserError when it, or its weights, cannot be had.
 
+    A plain ViT that can drop tokens encodes only what is kept; every other model sees hidden cells blanked.
+
     Args:
-        model: timm's name, e.g. "vit_tiny_patch16_224".
+        model: timm's name, e.g. "vit_tiny_patch16_224" or "convnext_atto.d2_in1k".
         weights: a safetensors file of the whole model, classifier included, loaded strictly.
         pretrained: let timm fetch its own weights instead.
         tubelet: frames that share one token.
         time: which of them the token stands for: the "first", the "mean", or all by "concat" (D x tubelet).
-        timm: further arguments of timm.create_model, e.g. {"img_size": 112} or {"drop_path_rate": 0.1}.
-        temporal: "frames" encodes each frame alone; "joint" inflates a ViT to space-time, every token seeing
-            every other. For `joint` leave `time` as it is.
+        size: pixels, one side or [H, W], to build a model of fixed size for; timm resamples its positions.
+        timm: further arguments of timm.create_model, e.g. {"depth": 6} or {"drop_path_rate": 0.1}.
+        temporal: "frames" encodes each frame alone; "joint" inflates a plain ViT to space-time, every token
+            seeing every other. For `joint` leave `time` as it is.
     """
     if temporal not in TEMPORAL:
         raise UserError(f"temporal={temporal!r} is not one of {', '.join(TEMPORAL)}")
@@ -57,19 +62,20 @@ def create(
         raise UserError(
             "both `weights` and `pretrained` are given; drop one: either a file or timm's own weights"
         )
-    vit = build(model, pretrained, dict(timm or {}))
+    options = dict(timm or {})
+    sides = two(size)
+    built = build(model, pretrained, options, sides)
     if weights:
-        load_strictly(vit, weights, model)
+        load_strictly(built, weights, model)
+    fit(built, model, sides)
+    images: Images | Joint
     if temporal == "joint":
-        refuse_others(vit, model, time)
-        only_features(vit, model)
-        joint = Joint(vit, tubelet, weights or ("timm's pretrained" if pretrained else "random")).eval()
-        freeze_unreached(joint)
-        return joint.train()
-    only_features(vit, model)
-    frames = Frames(vit, tubelet, time).eval()
-    freeze_unreached(frames)
-    encoder = frames if frames.drops_tokens() else Hidden(frames)
+        images = inflate(built, model, tubelet, time).eval()
+    else:
+        images = adapt(built, model, sides or two(options.get("img_size")), tubelet, time).eval()
+    images.origin = origin(built, weights, pretrained)
+    freeze_unreached(images)
+    encoder = images if drops_tokens(images) else Hidden(images)
     return encoder.train()
 
 
@@ -78,55 +84,89 @@ def models() -> list[str]:
     return library.list_models()
 
 
-def build(model: str, pretrained: bool, options: dict[str, Any]) -> Any:
-    """timm.create_model with any-size input where the model has it; failures in one line."""
-    if not library.is_model(model):
-        near = get_close_matches(model, library.list_models(), n=3, cutoff=0.5)
-        raise UserError(
-            f"timm {library.__version__} has no model {model!r}; near it: {', '.join(near) or 'nothing'}"
-        )
-    try:
-        try:
-            return library.create_model(model, pretrained, dynamic_img_size=True, **options)
-        except TypeError:  # BEiT and others are built for one size; `grid` then refuses every other
-            return library.create_model(model, pretrained, **options)
-    except Exception as error:
-        hint = "; without a network give weights: PATH" if pretrained else ""
-        raise UserError(f"timm could not create {model!r} with {options}: {error}{hint}") from error
+def inflate(built: Any, model: str, tubelet: int, time: str) -> Joint:
+    """The ViT on tubelets, attending over the whole clip."""
+    refuse_others(built, model, time)
+    only_features(built, model)
+    return Joint(built, tubelet)
 
 
-def load_strictly(vit: nn.Module, path: str, model: str) -> None:
-    """The whole model from a safetensors file, every name and shape equal; UserError tells what differs."""
-    if not Path(path).is_file():
-        raise UserError(
-            f"there is no weights file {path}; give the safetensors of {model}, or `pretrained: true`"
-        )
-    try:
-        vit.load_state_dict(load_file(path), strict=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:400]
-        raise UserError(f"{path} does not hold the weights of timm's {model}: {reason}") from error
+def drops_tokens(images: Images | Joint) -> bool:
+    """Whether only what is kept enters it, as was tried."""
+    return isinstance(images, Joint) or (isinstance(images, Frames) and images.drops_tokens())
+
+
+def adapt(built: Any, model: str, size: tuple[int, int] | None, tubelet: int, time: str) -> Images:
+    """The model on the frames of a clip: the patches of a plain ViT, else the cells of the last map."""
+    if not hasattr(built, "forward_features"):
+        raise UserError(f"timm's {model} has no forward_features to take tokens from; try another model")
+    shapes = Shapes(built, model, size)
+    if is_plain(built, shapes.native, shapes(*shapes.native)):
+        only_features(built, model)
+        return Frames(built, tubelet, time)
+    keep_final_norm(built)
+    return Maps(built, shapes, tubelet, time)
+
+
+def is_plain(built: Any, size: tuple[int, int], output: Output) -> bool:
+    """Whether it is a ViT of one scale: prefix tokens, then one token for each patch of the image."""
+    embed: Any = getattr(built, "patch_embed", None)
+    if not hasattr(embed, "feat_ratio") or not hasattr(built, "num_prefix_tokens") or output.part is not None:
+        return False
+    rows, columns = embed.feat_ratio(as_scalar=False)
+    cells = (size[0] // rows, size[1] // columns)
+    return output[:2] == cells and (output.layout, output.prefix) == ("NLC", built.num_prefix_tokens)
 
 
 def only_features(vit: Any, model: str) -> None:
-    """Drop what `forward_features` does not use, keeping the final norm even where it sits in the head.
-
-    Models that pool by averaging norm the pooled token (`fc_norm`) and leave their patch tokens raw; here the
-    same norm is applied to the patch tokens, for raw ones differ a hundredfold between channels.
-    """
+    """Drop what a ViT's `forward_features` does not use, but for the final norm; UserError if it is none."""
     if not hasattr(vit, "patch_embed") or not hasattr(vit, "num_prefix_tokens"):
         raise UserError(
             f"timm's {model} is not a plain ViT: it has no patch tokens to hand out; try another model"
         )
-    if isinstance(vit.norm, nn.Identity) and not isinstance(vit.fc_norm, nn.Identity):
-        vit.norm, vit.fc_norm = vit.fc_norm, nn.Identity()
+    keep_final_norm(vit)
     vit.reset_classifier(0, "")
 
 
+def keep_final_norm(model: Any) -> None:
+    """Norm the tokens even where timm's norm sits in the head.
+
+    Models that pool by averaging norm the pooled token (`fc_norm`) and leave their patch tokens raw; here the
+    same norm is applied to the patch tokens, for raw ones differ a hundredfold between channels.
+    """
+    norm, after = getattr(model, "norm", None), getattr(model, "fc_norm", None)
+    if isinstance(norm, nn.Identity) and isinstance(after, nn.Module) and not isinstance(after, nn.Identity):
+        model.norm, model.fc_norm = after, nn.Identity()
+
+
 @torch.enable_grad()
-def freeze_unreached(frames: Frames | Joint) -> None:
-    """Parameters that no token depends on stop asking for a gradient: DDP would wait for it for ever."""
-    named = [parameter for parameter in frames.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(frames(frames.smallest_clip()).sum(), named, allow_unused=True)
-    for parameter, gradient in zip(named, gradients, strict=True):
-        parameter.requires_grad_(gradient is not None)
+def freeze_unreached(images: Images | Joint) -> None:
+    """Parameters that no token depends on stop asking for a gradient: DDP would wait for it for ever.
+
+    Whole parts of the model that are never called, as heads are, go. Found out on a copy without values.
+    """
+    twin: Any = valueless(images)
+    called: set[str] = set()
+    for name, module in twin.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+    named = dict(twin.named_parameters())
+    asking = [name for name, parameter in named.items() if parameter.requires_grad]
+    tokens = twin(twin.smallest_clip().to("meta"))
+    gradients = torch.autograd.grad(
+        tokens, [named[name] for name in asking], torch.ones_like(tokens), allow_unused=True
+    )
+    reached = {name for name, gradient in zip(asking, gradients, strict=True) if gradient is not None}
+    for name, parameter in images.named_parameters():
+        parameter.requires_grad_(name in reached)
+    drop_unused(images, reached | called)
+
+
+def drop_unused(images: Images | Joint, used: set[str]) -> None:
+    """Replace by nothing the parts of the model of which neither a module nor a parameter is used."""
+    for outer, model in images.named_children():
+        for inner, part in model.named_children():
+            path = f"{outer}.{inner}"
+            if any(True for _ in part.parameters()) and not any(
+                name == path or name.startswith(path + ".") for name in used
+            ):
+                setattr(model, inner, nn.Identity())

@@ -1,0 +1,93 @@
+"""timm's models by name: built, filled from a file, made to fit a size; what cannot be is said in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm as library
+from safetensors.torch import load_file
+from torch import nn
+
+from vjepa_distill.errors import UserError
+
+
+def two(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(H, W) of one side or two; UserError for anything else."""
+    if size is None:
+        return None
+    sides: list[Any] = [size, size] if isinstance(size, int | str) else list(size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"size={size!r} is not a number of pixels; give one, or two as [H, W]")
+    return sides[0], sides[1]
+
+
+def build(model: str, pretrained: bool, options: dict[str, Any], size: tuple[int, int] | None = None) -> Any:
+    """timm.create_model with any-size input where the model has it; failures in one line.
+
+    A model that `fit` can resize once its weights are there is built at its own size; another at `size`, if
+    it knows sizes at all.
+    """
+    if not library.is_model(model):
+        near = get_close_matches(model, library.list_models(), n=3, cutoff=0.5)
+        raise UserError(
+            f"timm {library.__version__} has no model {model!r}; near it: {', '.join(near) or 'nothing'}"
+        )
+    if pretrained and not library.models.is_model_pretrained(model):
+        tags = ", ".join(library.list_pretrained(model.split(".")[0] + ".*")[:5]) or "none"
+        raise UserError(f"timm has no weights called {model!r} (it has: {tags}); give weights: PATH")
+    built = attempt(model, pretrained, options, {"dynamic_img_size": True})
+    if size and not hasattr(built, "set_input_size"):
+        built = attempt(model, pretrained, options, {"img_size": size})
+    return built
+
+
+def attempt(model: str, pretrained: bool, options: dict[str, Any], extra: dict[str, Any]) -> Any:
+    """The model with the extra arguments if it knows them, else without; what timm says, in one line."""
+    try:
+        try:
+            return library.create_model(model, pretrained, **{**extra, **options})
+        except TypeError:  # an argument that this model does not have
+            return library.create_model(model, pretrained, **options)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        hint = "; without a network give weights: PATH" if pretrained else ""
+        raise UserError(f"timm could not create {model!r} with {options}: {reason}{hint}") from error
+
+
+def load_strictly(vit: nn.Module, path: str, model: str) -> None:
+    """The whole model from a safetensors file, every name and shape equal; UserError tells what differs."""
+    if not Path(path).is_file():
+        raise UserError(
+            f"there is no weights file {path}; give the safetensors of {model}, or `pretrained: true`"
+        )
+    try:
+        vit.load_state_dict(load_file(path), strict=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        raise UserError(f"{path} does not hold the weights of timm's {model}: {reason}") from error
+
+
+def fit(built: Any, model: str, size: tuple[int, int] | None) -> None:
+    """Another size by timm's own resampling of positions and windows, where the model has it."""
+    if size is None or not hasattr(built, "set_input_size"):
+        return
+    try:
+        built.set_input_size(img_size=size)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"timm's {model} cannot be built for size {list(size)}: {reason}") from error
+
+
+def origin(built: Any, weights: str | None, pretrained: bool) -> dict[str, str]:
+    """Where the weights are from, and under which licence, as far as timm knows."""
+    if weights:
+        return {"weights": weights, "licence": "unknown: the file does not say"}
+    if not pretrained:
+        return {"weights": "random"}
+    config = built.pretrained_cfg
+    name = ".".join(filter(None, [config.get("architecture"), config.get("tag")]))
+    source = config.get("hf_hub_id") or config.get("url") or "no address"
+    return {"weights": f"timm's {name} ({source})", "licence": config.get("license") or "unknown"}
