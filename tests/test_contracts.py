@@ -176,7 +176,7 @@ def test_a_failure_has_three_parts_and_the_name_of_its_check(wrong: type[nn.Modu
 
 def test_what_overflows_and_where_it_stops_is_named() -> None:
     rows = {f.check: f for f in examine_backbone(OverflowsInFp16)}
-    assert "first in amplify (Linear)" in rows["fp16 is finite and near"].came
+    assert "first in amplify (Linear)" in rows["fits into fp16"].came
     rows = {f.check: f for f in examine_backbone(StopsInForward)}
     assert "ZeroDivisionError" in rows["shape and grid agree"].came
     assert "wrong_encoders.py" in rows["shape and grid agree"].mend

@@ -128,12 +128,13 @@ def test_a_learned_time_tells_tubelets_apart_in_a_clip_of_any_length() -> None:
 
 @torch.no_grad()
 def test_the_tubelet_embedding_is_a_convolution_over_space_and_time() -> None:
+    torch.manual_seed(0)
     proj = inflated(nn.Conv2d(3, 8, (4, 6), (4, 6)), 2)
     nn.init.normal_(proj.weight)
     clip = noise(2, 3, 2, 8, 12)
     cubes = proj.weight.unflatten(1, (2, 3)).transpose(1, 2)  # [D, 3, tubelet, 4, 6]
     expected = nn.functional.conv3d(clip, cubes, proj.bias, stride=(2, 4, 6)).squeeze(2)
-    torch.testing.assert_close(proj(clip.transpose(1, 2).flatten(1, 2)), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(proj(clip.transpose(1, 2).flatten(1, 2)), expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
@@ -154,9 +155,7 @@ def test_sizes_that_do_not_divide_are_refused() -> None:
         with pytest.raises(UserError, match="do not divide into cells of 2 frames of 16 x 16"):
             backbone.grid(*clip)
     fixed = create("vit_tiny_patch16_224", temporal="joint", timm={**SMALL, "dynamic_img_size": False})
-    with pytest.raises(
-        UserError, match=r"takes 224 x 224 pixels, not 32 x 48; build it with timm: \{img_size"
-    ):
+    with pytest.raises(UserError, match=r"takes 224 x 224 pixels, not 32 x 48; build it with size: \[32, 48"):
         fixed.grid(4, 32, 48)
     assert fixed.eval()(torch.zeros(1, 3, 2, 224, 224)).shape == (1, 196, 48)
 

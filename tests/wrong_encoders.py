@@ -196,7 +196,7 @@ WRONG: dict[type[nn.Module], str] = {
     HidesStateFromStateDict: "state loads into a fresh one",
     NormalisesOverTheBatch: "rows are independent",
     NeedsTwoRows: "any batch size",
-    OverflowsInFp16: "fp16 is finite and near",
+    OverflowsInFp16: "fits into fp16",
     OverflowsInBf16: "bf16 is finite and near",
     RefusesWithoutWords: "odd sizes refused in words",
     PromisesOddSizes: "odd sizes refused in words",
