@@ -193,9 +193,10 @@ def test_what_the_tokens_do_not_need_is_gone_or_frozen() -> None:
     assert len(frozen) < len(asking)
 
 
-def test_a_class_token_alone_is_no_map() -> None:
-    """PiT returns its class token; its last map stands in."""
-    backbone = create("pit_ti_224", size=[64, 96]).eval()
+@pytest.mark.parametrize("model", ["pit_ti_224", "efficientvim_m1"])
+def test_where_the_output_is_no_map_the_last_one_inside_is_taken(model: str) -> None:
+    """PiT returns its class token alone, EfficientViM what its stages had and their states."""
+    backbone = create(model, size=[64, 96]).eval()
     clip = noise(1, 3, 2, 64, 96)
     grid = backbone.grid(2, 64, 96)
     images = (clip[:, :, 0] - backbone.module.mean) / backbone.module.std

@@ -161,12 +161,14 @@ def freeze_unreached(images: Images | Joint) -> None:
     drop_unused(images, reached | called)
 
 
-def drop_unused(images: Images | Joint, used: set[str]) -> None:
-    """Replace by nothing the parts of the model of which neither a module nor a parameter is used."""
+def drop_unused(images: nn.Module, used: set[str]) -> None:
+    """Replace by nothing the parts of the model of which neither a module nor a parameter is used.
+
+    Lists stay: a model may walk through one without calling what is in it (EfficientViM's norms).
+    """
     for outer, model in images.named_children():
         for inner, part in model.named_children():
             path = f"{outer}.{inner}"
-            if any(True for _ in part.parameters()) and not any(
-                name == path or name.startswith(path + ".") for name in used
-            ):
+            idle = not any(name == path or name.startswith(path + ".") for name in used)
+            if idle and not isinstance(part, nn.ModuleList) and any(True for _ in part.parameters()):
                 setattr(model, inner, nn.Identity())
