@@ -111,6 +111,24 @@ def test_norms_biases_positions_and_tokens_do_not_decay():
     assert len(everything["params"]) == len(decayed) + len(spared)
 
 
+def test_the_students_own_rate_is_its_share_of_the_rate():
+    """At half the rate SGD-like first steps of AdamW are half as long, for the student and nothing else."""
+    moved = {}
+    for share in (1.0, 0.5, 0.0):
+        stage = ranks_worker.build()
+        optimizer = make_optimizer(stage, (0.9, 0.95), 0.04, decay_all=False, student=share)
+        before = {name: p.detach().clone() for name, p in stage.named_parameters()}
+        set_rate(optimizer, 1e-3)
+        sum(stage(ranks_worker.batch(0, 0, 1)).values()).backward()
+        optimizer.step()
+        moved[share] = {name: p.detach() - before[name] for name, p in stage.named_parameters()}
+    assert sorted({group["lr"] for group in optimizer.param_groups}) == [0.0, 1e-3]
+    for name, full in moved[1.0].items():
+        for share in (0.5, 0.0):
+            expected = full * share if name.startswith("student.") else full
+            torch.testing.assert_close(moved[share][name], expected, atol=1e-12, rtol=1e-9)
+
+
 def test_activation_checkpointing_changes_no_gradient():
     kept, recomputed = ranks_worker.build(), ranks_worker.build()
     recomputed.student.set_checkpointing(True)

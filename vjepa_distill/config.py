@@ -142,6 +142,8 @@ class Optimizer:
     """Peak learning rate at a batch of lr_batch clips."""
     lr_batch: int | None = 256
     """The rate is scaled by sqrt(batch / lr_batch); null: never scaled."""
+    student: float = 1.0
+    """The student's rate as a share of the predictor's and heads'; below 1 it forgets less of --init."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's betas."""
     weight_decay: float = 0.04
@@ -157,6 +159,7 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         positive(self, "lr")
+        require(self.student >= 0, f"optimizer.student={self.student}: give a share of 0 or more")
         require(self.warmup >= 0, f"optimizer.warmup={self.warmup}: give a fraction of the run, or steps")
         require(
             self.clip is None or self.clip > 0, f"optimizer.clip={self.clip}: give a norm above 0, or null"

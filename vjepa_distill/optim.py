@@ -16,14 +16,22 @@ def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def make_optimizer(
-    stage: nn.Module, betas: tuple[float, float], decay: float, decay_all: bool
+    stage: nn.Module, betas: tuple[float, float], decay: float, decay_all: bool, student: float = 1.0
 ) -> torch.optim.AdamW:
-    """Fused AdamW over all that takes a gradient; matrices decay, norms, biases, positions, tokens do not."""
-    named = [(name, p) for name, p in stage.named_parameters() if p.requires_grad]
-    spared = [p for name, p in named if not decay_all and _spared(name, p)]
-    decayed = [p for name, p in named if decay_all or not _spared(name, p)]
-    groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=True)
+    """Fused AdamW over all that takes a gradient; matrices decay, norms, biases, positions, tokens do not.
+
+    student: the rate of the stage's student as a share of all other parts' (discriminative fine-tuning,
+    Howard & Ruder 2018): an encoder that knows something should not follow a predictor that does not yet.
+    """
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in stage.named_parameters():
+        if parameter.requires_grad:
+            decays = decay if decay_all or not _spared(name, parameter) else 0.0
+            share = student if name.startswith("student.") else 1.0
+            groups.setdefault((decays, share), []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda group: group[0], reverse=True)
+    listed = [{"params": members, "weight_decay": d, "scale": share} for (d, share), members in ordered]
+    return torch.optim.AdamW(listed, lr=0.0, betas=betas, fused=True)
 
 
 def _spared(name: str, parameter: Tensor) -> bool:
@@ -50,6 +58,6 @@ def precision(amp: str, device: torch.device) -> Precision:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of every group."""
+    """The learning rate of every group, scaled by its own share."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("scale", 1.0)

@@ -90,7 +90,7 @@ def loop_of(
     if config.checkpointing:
         assemble.set_checkpointing(parts)
     chosen = config.optimizer
-    optimizer = make_optimizer(stage, chosen.betas, chosen.weight_decay, chosen.decay_all)
+    optimizer = make_optimizer(stage, chosen.betas, chosen.weight_decay, chosen.decay_all, chosen.student)
     forward = wrap(stage, world.device, config.compile)
     torch.manual_seed(config.seed + 1 + world.ranks.rank)  # drop path differs between ranks, weights do not
     how = precision(config.amp, world.device)
