@@ -211,6 +211,7 @@ SCAFFOLD = {
     "optimizer.lr": 1e-4,
     "optimizer.lr_batch": None,
     "optimizer.betas": [0.9, 0.95],
+    "optimizer.student": 1.0,
     "optimizer.weight_decay": 0.05,
     "optimizer.decay_all": True,
     "optimizer.warmup": 2000,
