@@ -1,8 +1,10 @@
 """2 gloo ranks equal 1 rank on the whole batch: losses, gradients, weights, teacher, queue; runs too."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import ranks_worker
+from vjepa_distill import checkpoint
 from vjepa_distill.distributed import Ranks
 
 HERE = Path(__file__).parent
@@ -62,3 +65,24 @@ def test_whole_runs_under_torchrun_equal_one_process(tmp_path, world_folder, tin
         one, two = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("one", "two"))
         for key, value in one.items():
             torch.testing.assert_close(two[key], value, atol=2e-5, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.slow
+def test_ctrl_c_under_torchrun_saves_on_a_step_of_all_ranks(tmp_path, world_folder, tiny_jepa):
+    """As a terminal does it: the signal goes to torchrun and to every rank, and torchrun passes it on again."""
+    options = [*tiny_jepa, "--steps=5000", "--save_every=0", f"--data.root={world_folder}", "--out=run"]
+    command = [*TORCHRUN, "-m", "vjepa_distill", "jepa-train", *options, "--batch_size", "2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics, until = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 150
+    while not metrics.exists() or not metrics.read_text():
+        assert time.monotonic() < until, "no step was made"
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=90)[1]
+    assert process.returncode != 0
+    assert said.count("stopped and saved; go on with: torchrun --nproc_per_node 2") == 1, said[-3000:]
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("ckpt_*.pt")
+    assert checkpoint.load(saved)["step"] > 0
