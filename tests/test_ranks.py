@@ -69,7 +69,7 @@ def test_whole_runs_under_torchrun_equal_one_process(tmp_path, world_folder, tin
 
 @pytest.mark.slow
 def test_ctrl_c_under_torchrun_saves_on_a_step_of_all_ranks(tmp_path, world_folder, tiny_jepa):
-    """As a terminal does it: the signal goes to torchrun and to every rank, and torchrun passes it on again."""
+    """As a terminal does it: the signal goes to torchrun and every rank, and torchrun passes it on."""
     options = [*tiny_jepa, "--steps=5000", "--save_every=0", f"--data.root={world_folder}", "--out=run"]
     command = [*TORCHRUN, "-m", "vjepa_distill", "jepa-train", *options, "--batch_size", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
