@@ -46,20 +46,23 @@ class Shapes:
         """One pass of an image without values."""
         try:
             output = locate(self.model, torch.zeros(1, 3, H, W, device="meta"))
-        except UserError:
-            raise
         except Exception as error:  # whatever a model says of a size that it was not made for
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-            raise UserError(
-                f"timm's {self.name} does not take {H} x {W} pixels ({reason}); it is built for "
-                f"{self.native[0]} x {self.native[1]}; try to build it with size: [{H}, {W}]"
-            ) from error
+            raise UserError(self.refusal(H, W, error)) from error
         if output is None or (self.native == (H, W) and output.h * output.w == 1):
             raise UserError(
                 f"timm's {self.name} gives one vector for an image of {H} x {W} pixels and no map of cells; "
                 "try another model"
             )
         return output
+
+    def refusal(self, H: int, W: int, error: Exception) -> str:
+        """What a model said of a size, in one line with what to do about it."""
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        if "meta tensor" in reason:
+            return f"timm's {self.name} reads values to know its shapes ({reason}); try another model"
+        built = f"it is built for {self.native[0]} x {self.native[1]}"
+        mend = "try another model" if self.native == (H, W) else f"try to build it with size: [{H}, {W}]"
+        return f"timm's {self.name} does not take {H} x {W} pixels ({reason}); {built}; {mend}"
 
     def takes(self, H: int, W: int) -> bool:
         """Whether the model takes images of that size."""
