@@ -146,6 +146,32 @@ def test_the_order_of_wide_convolutions_is_told_from_every_wrong_one(size: tuple
             check_order(Hidden(wrong()).eval(), sample_clip(*size))
 
 
+class Frame(nn.Module):
+    """Each frame alone, by two convolutions: in a long clip most tokens never move with a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = 24
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 24, 16, 16), nn.GELU(), nn.Conv2d(24, 24, 3, padding=1), nn.GELU(),
+            nn.Conv2d(24, 24, 3, padding=1),
+        )  # fmt: skip
+
+    def grid(self, T: int, H: int, W: int) -> Grid:
+        return cut(T, H, W, (1, 16, 16))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.grid(*clip.shape[2:])
+        cells = self.layers(2 * clip.transpose(1, 2).flatten(0, 1) - 1).unflatten(0, (len(clip), -1))
+        return cells.flatten(3).transpose(2, 3).flatten(1, 2)
+
+
+def test_the_order_of_a_long_clip_is_judged_by_the_tokens_that_move() -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        check_order(Hidden(Frame()).eval(), sample_clip(60, 64, 80))
+
+
 def test_tokens_in_another_order_are_named_by_it() -> None:
     torch.manual_seed(0)
     with pytest.raises(ContractError, match=r"read as \(h, w, t\) of 2 x 3 x 2"):

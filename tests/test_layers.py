@@ -16,7 +16,16 @@ PACKAGE = ROOT / "vjepa_distill"
 
 # A module may import from lower layers and from its own folder; a folder stands for all that is in it.
 LAYERS = [
-    {"errors", "tokens", "distributed", "files", "optim", "progress", "rng"},  # know nothing of ours
+    {
+        "errors",
+        "tokens",
+        "distributed",
+        "files",
+        "optim",
+        "progress",
+        "rng",
+        "values",
+    },  # know nothing of ours
     {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise"},
     {"config", "masks", "heads"},
     {"backbones", "objectives", "data", "testing", "template", "builtin", "discovery"},

@@ -23,6 +23,7 @@ from vjepa_distill.discovery import Found, discover, warn
 from vjepa_distill.errors import UserError
 from vjepa_distill.hookspecs import API
 from vjepa_distill.offers import KINDS, ONLY, Offer, Plugin, near
+from vjepa_distill.values import misfits
 
 __all__ = [
     "KINDS",
@@ -184,6 +185,8 @@ def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable
             raise UserError(
                 f"{kind} {name!r} has no option {option!r}; options: {known}.{near(option, accepted)}"
             )
+    for option, expected in misfits(factory, options).items():
+        raise UserError(f"{kind} {name!r}: option {option}={options[option]!r} is no {expected}")
     return factory, tuple(bound.values())
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vjepa_distill.backbones.cells import cut
+from vjepa_distill.backbones.cells import cut, refuse_empty
 from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid
@@ -49,6 +49,7 @@ class ConvEncoder(nn.Module):
         if patch % 4 or width % 8:
             raise UserError(f"patch {patch} must be a multiple of 4, and width {width} of 8")
         self.cell = (tubelet, patch, patch)
+        refuse_empty(self.cell)
         self.embed_dim = 4 * width
         self.checkpointing = False
         stem = (tubelet, patch // 4, patch // 4)

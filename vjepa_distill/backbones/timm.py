@@ -9,6 +9,7 @@ import timm as library
 import torch
 from torch import nn
 
+from vjepa_distill.backbones.cells import refuse_empty
 from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.images import TIMES, Images
@@ -58,6 +59,7 @@ def create(
         raise UserError(f"temporal={temporal!r} is not one of {', '.join(TEMPORAL)}")
     if time not in TIMES:
         raise UserError(f"time={time!r} is not one of {', '.join(TIMES)}")
+    refuse_empty((tubelet, 1, 1))
     if weights and pretrained:
         raise UserError(
             "both `weights` and `pretrained` are given; drop one: either a file or timm's own weights"

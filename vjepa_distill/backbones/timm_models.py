@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import timm as library
+from huggingface_hub import logging as hub_log
+from huggingface_hub.constants import HF_HUB_CACHE
 from safetensors.torch import load_file
 from torch import nn
 
@@ -46,6 +48,8 @@ def build(model: str, pretrained: bool, options: dict[str, Any], size: tuple[int
 
 def attempt(model: str, pretrained: bool, options: dict[str, Any], extra: dict[str, Any]) -> Any:
     """The model with the extra arguments if it knows them, else without; what timm says, in one line."""
+    if pretrained:
+        hub_log.set_verbosity_error()  # its retries; what is wrong is said below
     try:
         try:
             return library.create_model(model, pretrained, **{**extra, **options})
@@ -53,8 +57,15 @@ def attempt(model: str, pretrained: bool, options: dict[str, Any], extra: dict[s
             return library.create_model(model, pretrained, **options)
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
-        hint = "; without a network give weights: PATH" if pretrained else ""
+        hint = where(model) if pretrained else ""
         raise UserError(f"timm could not create {model!r} with {options}: {reason}{hint}") from error
+
+
+def where(model: str) -> str:
+    """Where timm would have its weights from, and what to do without a network."""
+    config = library.models.get_pretrained_cfg(model)
+    source = (config.hf_hub_id or config.url) if config else None
+    return f" (weights from {source}, kept in {HF_HUB_CACHE}); without a network give weights: PATH"
 
 
 def load_strictly(vit: nn.Module, path: str, model: str) -> None:

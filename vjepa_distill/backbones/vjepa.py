@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vjepa_distill.backbones.cells import cut
+from vjepa_distill.backbones.cells import cut, refuse_empty
 from vjepa_distill.backbones.official import load_into
 from vjepa_distill.backbones.positions import checked_grid, rotary_places, sincos_table
 from vjepa_distill.backbones.sizes import SIZES
@@ -72,6 +72,7 @@ class VideoViT(nn.Module):
         trained_grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        refuse_empty(tubelet)
         one_of("position", position, POSITIONS)
         one_of("normalise", normalise, NORMALISE)
         one_of("rope", rope, ROPES)

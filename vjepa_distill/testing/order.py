@@ -12,7 +12,7 @@ from vjepa_distill.testing.errors import require
 from vjepa_distill.testing.tools import cells_of, pixels_of, seeded
 from vjepa_distill.tokens import Grid
 
-CELLS, DRAWS, SLACK = 32, 2, 0.01
+CELLS, DRAWS, SLACK, STILL = 32, 2, 0.01, 1e-3
 
 
 @torch.no_grad()
@@ -25,10 +25,11 @@ def check_order(backbone: Any, clip: Tensor) -> str:
     require(
         bool((moved > 0).any()), "tokens that depend on the pixels", "tokens that do not", "read the clip"
     )
-    share = balanced(moved)
+    near = moved.amax(0) > STILL * moved.max()  # of a long clip most tokens are far from every cell tried
+    share = balanced(moved[:, near])
     asked = centres(tuple(grid), (0, 1, 2))
-    mine = reach(share, asked[cells], asked)
-    best, layout = min((reach(share, asked[cells], places), words) for words, places in layouts(grid))
+    mine = reach(share, asked[cells], asked[near])
+    best, layout = min((reach(share, asked[cells], places[near]), words) for words, places in layouts(grid))
     require(
         mine <= best + SLACK,
         f"new pixels in a cell to move the tokens next to it, read as {shape_of('thw', grid)}",

@@ -45,9 +45,8 @@ def refusal(backbone: Any, size: tuple[int, int, int]) -> str:
 
 def mentioned(words: str) -> Iterator[tuple[int, int, int]]:
     """Clips of the sizes that a refusal names, such as ``takes 240 x 240 pixels``."""
+    said = [(int(H), int(W)) for H, W in re.findall(r"(\d{1,4}) ?x ?(\d{1,4})", words)]
     numbers = [int(word) for word in re.findall(r"\b\d{1,4}\b", words)]
-    yield from zip(numbers, numbers[1:], numbers[2:], strict=False)
-    for H, W in pairwise(numbers):
+    for H, W in (*said, *pairwise(numbers), *zip(numbers, numbers, strict=True)):
         yield from ((T, H, W) for T in (4, 2, 8, 16, 32, 1))
-    for side in numbers:
-        yield from ((T, side, side) for T in (4, 2, 8, 16, 32, 1))
+    yield from zip(numbers, numbers[1:], numbers[2:], strict=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, logging, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
 from vjepa_distill import UserError
 
@@ -34,6 +34,7 @@ class Source:
             path = Path(self.place) / name
             return path if path.is_file() else None
         try:
+            logging.set_verbosity_error()  # its retries; what is wrong is said below
             return Path(hf_hub_download(self.place, name, revision=self.revision))
         except EntryNotFoundError as problem:
             if not isinstance(problem, FileNotFoundError):  # not "the network was needed", but "not there"

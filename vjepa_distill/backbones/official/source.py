@@ -52,6 +52,7 @@ def _from_hub(source: str) -> Path:
     repository, _, revision = source.removeprefix(HUB).partition("@")
     wanted = ["config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
+        huggingface_hub.logging.set_verbosity_error()  # its retries; what is wrong is said below
         return Path(
             huggingface_hub.snapshot_download(repository, revision=revision or None, allow_patterns=wanted)
         )
@@ -101,6 +102,8 @@ def _torch(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as problem:
+        if "Unsupported" not in str(problem):
+            raise UserError(f"{path} is no file of torch.save, or a damaged one") from problem
         raise UserError(
             f"{path} holds more than tensors and plain values, and reading that would run its code. Where "
             "you trust it, save its tensors alone: torch.save({name: file[name] for name in ('encoder', "
