@@ -222,6 +222,14 @@ def test_a_backbone_without_members_is_named_as_such() -> None:
     assert failures(lambda: nn.Linear(2, 2)) == {"members"}
 
 
+def test_an_encoder_that_takes_no_keep_is_told_of_the_wrapper() -> None:
+    assert failures(Convolutions) == {"members"}
+    with pytest.raises(
+        ContractError, match=r"came forward\(clip: .*wrap the encoder in vjepa_distill.Hidden"
+    ):
+        check_backbone(Convolutions)
+
+
 @pytest.mark.parametrize(
     ("cell", "words", "clip"),
     [

@@ -6,6 +6,7 @@ ContractError where the promise is not kept.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -39,6 +40,12 @@ def check_members(backbone: Any, clip: Tensor) -> str:
         "an encoder without one",
         "define grid(self, T, H, W) that returns vjepa_distill.Grid(t, h, w)",
     )
+    require(
+        takes_keep(backbone),
+        "a call with the clip and keep, which is None or int64 [B, K]",
+        f"forward{inspect.signature(backbone.forward)}",
+        "define forward(self, clip, keep=None), or wrap the encoder in vjepa_distill.Hidden",
+    )
     T, H, W = clip.shape[2:]
     try:
         grid = backbone.grid(T, H, W)
@@ -53,6 +60,17 @@ def check_members(backbone: Any, clip: Tensor) -> str:
         sound, "grid(T, H, W) to be a Grid of three positive integers", repr(grid), "return Grid(t, h, w)"
     )
     return f"embed_dim {width}, grid {' x '.join(map(str, grid))} of {T} frames of {H} x {W}"
+
+
+def takes_keep(backbone: nn.Module) -> bool:
+    """Whether it can be called with a clip alone and with a clip and what to keep of it."""
+    try:
+        signature = inspect.signature(backbone.forward)
+        signature.bind("clip")
+        signature.bind("clip", "keep")
+    except TypeError:
+        return False
+    return True
 
 
 @torch.no_grad()
