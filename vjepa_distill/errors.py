@@ -1,5 +1,18 @@
 """The one exception a user is meant to see: a line that says what was given, expected, and what to type."""
 
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Bad input. The command line prints the message, without a traceback, and exits with code 2."""
+
+
+def one_of(what: str, given: str, known: Iterable[str]) -> None:
+    """UserError unless the value given for `what` is among those known."""
+    if given not in known:
+        raise UserError(f"{what}={given!r} is not one of {', '.join(known)}")
+
+
+def brief(problem: Exception, length: int) -> str:
+    """What an exception says, on one line of at most so many characters, to be quoted in an error of ours."""
+    return " ".join(str(problem).split())[:length]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vjepa_distill import registry
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief
 from vjepa_distill.files import write_atomic
 from vjepa_distill.heads import Projector
 from vjepa_distill.protocols import Backbone, ModuleLike
@@ -150,6 +150,6 @@ def _fill(module: Any, path: Path) -> Any:
     try:
         module.load_state_dict(safetensors.torch.load_file(path), strict=True)
     except RuntimeError as problem:
-        reason = " ".join(str(problem).split())[:400]
+        reason = brief(problem, 400)
         raise UserError(f"{path} does not fit the model it names: {reason}") from problem
     return module

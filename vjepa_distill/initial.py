@@ -8,7 +8,7 @@ from typing import Any
 from vjepa_distill import assemble, exports
 from vjepa_distill.backbones import official
 from vjepa_distill.config import Component, JepaConfig, PredictorConfig
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief
 from vjepa_distill.heads import Predictor
 from vjepa_distill.protocols import Backbone
 
@@ -35,7 +35,7 @@ class Start:
             try:
                 predictor.load_state_dict(self.found.state, strict=True)
             except RuntimeError as problem:
-                reason = " ".join(str(problem).split())[:300]
+                reason = brief(problem, 300)
                 raise UserError(f"{self.student.options['weights']}: its predictor: {reason}") from problem
         return student, predictor
 

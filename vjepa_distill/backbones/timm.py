@@ -17,7 +17,7 @@ from vjepa_distill.backbones.joint import Joint, refuse_others
 from vjepa_distill.backbones.maps import Maps
 from vjepa_distill.backbones.shapes import Output, Shapes, valueless
 from vjepa_distill.backbones.timm_models import build, fit, load_strictly, origin, two
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, one_of
 
 # What builtin.py offers of this file; a literal, read without running the file.
 OFFERS = {
@@ -55,10 +55,8 @@ def create(
         temporal: "frames" encodes each frame alone; "joint" inflates a plain ViT to space-time, every token
             seeing every other. For `joint` leave `time` as it is.
     """
-    if temporal not in TEMPORAL:
-        raise UserError(f"temporal={temporal!r} is not one of {', '.join(TEMPORAL)}")
-    if time not in TIMES:
-        raise UserError(f"time={time!r} is not one of {', '.join(TIMES)}")
+    one_of("temporal", temporal, TEMPORAL)
+    one_of("time", time, TIMES)
     refuse_empty((tubelet, 1, 1))
     if weights and pretrained:
         raise UserError(

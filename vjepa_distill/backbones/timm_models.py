@@ -13,7 +13,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from safetensors.torch import load_file
 from torch import nn
 
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief
 
 
 def two(size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -56,7 +56,7 @@ def attempt(model: str, pretrained: bool, options: dict[str, Any], extra: dict[s
         except TypeError:  # an argument that this model does not have
             return library.create_model(model, pretrained, **options)
     except Exception as error:
-        reason = " ".join(str(error).split())[:400]
+        reason = brief(error, 400)
         hint = where(model) if pretrained else ""
         raise UserError(f"timm could not create {model!r} with {options}: {reason}{hint}") from error
 
@@ -77,7 +77,7 @@ def load_strictly(vit: nn.Module, path: str, model: str) -> None:
     try:
         vit.load_state_dict(load_file(path), strict=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:400]
+        reason = brief(error, 400)
         raise UserError(f"{path} does not hold the weights of timm's {model}: {reason}") from error
 
 
@@ -88,7 +88,7 @@ def fit(built: Any, model: str, size: tuple[int, int] | None) -> None:
     try:
         built.set_input_size(img_size=size)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = brief(error, 300)
         raise UserError(f"timm's {model} cannot be built for size {list(size)}: {reason}") from error
 
 

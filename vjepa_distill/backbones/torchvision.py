@@ -16,7 +16,7 @@ from torchvision import models as library
 
 from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.volumes import Volumes
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief
 
 # What builtin.py offers of this file; a literal, read without running the file.
 OFFERS = {
@@ -77,7 +77,7 @@ def load(net: nn.Module, model: str, weights: str) -> str:
     try:
         net.load_state_dict(state, strict=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:400]
+        reason = brief(error, 400)
         raise UserError(f"{weights} does not hold the weights of torchvision's {model}: {reason}") from error
     return origin
 
@@ -88,7 +88,7 @@ def read(path: str) -> dict[str, Any]:
     try:
         return reader(path)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error, 200)
         raise UserError(
             f"{path} cannot be read as a state dict (.safetensors, or .pth of tensors alone): {reason}"
         ) from error

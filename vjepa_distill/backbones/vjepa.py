@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from vjepa_distill.backbones.cells import cut, refuse_empty
 from vjepa_distill.backbones.official import load_into
 from vjepa_distill.backbones.positions import checked_grid, rotary_places, sincos_table
 from vjepa_distill.backbones.sizes import SIZES
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, one_of
 from vjepa_distill.tokens import Grid, take
 from vjepa_distill.transformer import ROPES, SPLITS, Block, init_weights, rotary_angles
 
@@ -170,11 +170,6 @@ def tubelets(clip: Tensor, size: tuple[int, int, int]) -> Tensor:
     """[B, C, T, H, W] cut into blocks of `size`: [B, L, C * t * h * w], pixels in a Conv3d weight's order."""
     cut = clip.unflatten(4, (-1, size[2])).unflatten(3, (-1, size[1])).unflatten(2, (-1, size[0]))
     return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
-
-
-def one_of(what: str, given: str, known: Iterable[str]) -> None:
-    if given not in known:
-        raise UserError(f"{what}={given!r} is not one of {', '.join(known)}")
 
 
 def of_size(depth: int, width: int, heads: int, mlp_ratio: float) -> Callable[..., VideoViT]:

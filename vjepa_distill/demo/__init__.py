@@ -131,7 +131,7 @@ def teach(folder: Path, plan: Plan) -> None:
     data, device = plan.data(folder, "train"), assemble.device_of("auto")
     torch.manual_seed(0)
     encoder: Any = assemble.encoder_of(plan.teacher).to(device)
-    loader = Loader(clips_of(data, shuffle=True), plan.batch)
+    loader = Loader(clips_of(data), plan.batch)
     table = read_labels(Path(data.root) / "labels.csv", ["split"])
     labels = {file: row for file, row in table.items() if row["split"] == "train"}
     train_teacher(encoder, loader, labels, plan.teacher_steps, precision(amp(), device), device)
@@ -191,13 +191,11 @@ def score(
     return {column: words.averaged(parts) for column, parts in found.items()}
 
 
-def clips_of(data: Data, shuffle: bool) -> VideoClips:
-    """The whole picture of every frame, as labels and probes want it."""
+def clips_of(data: Data) -> VideoClips:
+    """The whole picture of every frame, as labels want it, shuffled anew every epoch."""
     decoder = assemble.decoder_of(data)
     index = assemble.index_of(data, decoder)
-    return VideoClips(
-        index.good, index.root, assemble.recipe_of(data, train=False), decoder, 0, shuffle=shuffle
-    )
+    return VideoClips(index.good, index.root, assemble.recipe_of(data, train=False), decoder, 0)
 
 
 @functools.cache

@@ -71,7 +71,3 @@ def scramble(module: nn.Module) -> None:
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all values in its `state_dict`."""
     return {name: value.clone() for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-
-
-def place(cell: int, grid: Grid) -> str:
-    return f"(t={cell // (grid.h * grid.w)}, h={cell // grid.w % grid.h}, w={cell % grid.w})"

@@ -12,7 +12,7 @@ from torch import nn
 from vjepa_distill.backbones.official.checkpoint import Checkpoint, read
 from vjepa_distill.backbones.official.names import V1, V2, V21
 from vjepa_distill.backbones.sizes import SIZES
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def load_into(vit: nn.Module, shape: Mapping[str, Any], source: str, which: str 
     try:
         vit.load_state_dict(checkpoint.encoder, strict=True)
     except RuntimeError as problem:
-        raise UserError(f"{source} does not fit: {' '.join(str(problem).split())[:300]}") from problem
+        raise UserError(f"{source} does not fit: {brief(problem, 300)}") from problem
     words = f"{checkpoint.version}, {checkpoint.part} of {source}"
     if checkpoint.notes and os.environ.get("RANK", "0") == "0":
         _log.warning("%s; %s", words, "; ".join(checkpoint.notes))

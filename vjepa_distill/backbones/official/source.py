@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief
 
 HUB = "hf-hub:"
 TORCH = (".pt", ".pth", ".tar", ".bin")
@@ -57,7 +57,7 @@ def _from_hub(source: str) -> Path:
             huggingface_hub.snapshot_download(repository, revision=revision or None, allow_patterns=wanted)
         )
     except Exception as problem:  # no network, no permission, no such repository: each has classes of its own
-        reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+        reason = brief(problem, 200) or type(problem).__name__
         cache = huggingface_hub.constants.HF_HUB_CACHE
         raise UserError(
             f"{repository} cannot be had from the Hugging Face hub, nor from its cache {cache}: {reason}. "
@@ -107,12 +107,10 @@ def _torch(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds more than tensors and plain values, and reading that would run its code. Where "
             "you trust it, save its tensors alone: torch.save({name: file[name] for name in ('encoder', "
-            f"'target_encoder', 'predictor')}}, PATH) ({' '.join(str(problem).split())[:120]})"
+            f"'target_encoder', 'predictor')}}, PATH) ({brief(problem, 120)})"
         ) from problem
     except (OSError, RuntimeError, EOFError) as problem:
-        raise UserError(
-            f"{path} cannot be read by torch.load: {' '.join(str(problem).split())[:200]}"
-        ) from problem
+        raise UserError(f"{path} cannot be read by torch.load: {brief(problem, 200)}") from problem
     if not isinstance(found, Mapping):
         raise UserError(f"{path} holds a {type(found).__name__}, not the state of a model: {KIND}")
     return dict(found)
