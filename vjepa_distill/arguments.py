@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ NESTED = re.compile(r"--(teachers|objectives)\.([^.=]+)\.options\.([^.=]+)(?:=(.
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
     """What stands behind an option, as ``--option VALUE`` or ``--option=VALUE``; None where it is absent."""
-    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for here, following in zip_longest(arguments, arguments[1:]):
         if here == option:
             return following
         if here.startswith(f"{option}="):

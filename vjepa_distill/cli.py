@@ -6,31 +6,24 @@ Parsing imports no torch, so that ``--help`` answers at once; the work is import
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 import vjepa_distill
-from vjepa_distill.arguments import with_clip_of_run, with_nested_options, with_run_config
+from vjepa_distill.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 from vjepa_distill.commands import COMMANDS, train
 from vjepa_distill.config import DistillConfig, JepaConfig
 from vjepa_distill.errors import UserError
+from vjepa_distill.wording import in_one_line
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 FLAGS = {"resume": "Go on with the run in the folder --out.", "overwrite": "Empty the folder --out first."}
 TRAINING = {"distill": DistillConfig, "jepa-train": JepaConfig}
-# How jsonargparse names an option, and a key of YAML or of a component, that it does not know.
-UNRECOGNISED = re.compile(r"unrecognized arguments: (.*)")
-CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
-UNKNOWN_KEY = re.compile(r"(?:does not accept option|Option) '([\w.-]+)'")
-INNER = re.compile(r"Problem with given class_path '[\w.]+':\s*")
-COMPONENT = ("name", "options", "weight")
 
 
 class Parser(ArgumentParser):
@@ -103,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)
     except (UserError, ArgumentError) as problem:
-        print(f"vjepa-distill: error: {in_one_line(problem, given)}", file=sys.stderr)
+        print(
+            f"vjepa-distill: error: {in_one_line(problem, _options(given), value_of(given, '--config'))}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print(
@@ -113,33 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def in_one_line(problem: Exception, given: Sequence[str]) -> str:
-    """The message on one line; options by the names they are typed with, the nearest to an unknown one."""
-    words = " ".join(INNER.sub("", str(getattr(problem, "message", problem))).split())
-    for action in _actions(given):
-        if action.option_strings:
-            words = re.sub(rf"(?<![\w.]){given[0]}\.{action.dest}\b", action.option_strings[0], words)
-    options = [option for action in _actions(given) for option in action.option_strings]
-    if found := UNRECOGNISED.search(words):
-        return words + nearest(re.findall(r"(?<!\S)--[\w.]+", found[1]), options)
-    if choice := CHOICE.search(words):
-        close = get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=2, cutoff=0.5)
-        return words + (f". Did you mean {' or '.join(close)}?" if close else "")
-    if key := UNKNOWN_KEY.search(words):
-        return words + nearest([key[1]], [*COMPONENT, *(option.removeprefix("--") for option in options)])
-    return words
-
-
-def nearest(unknown: Sequence[str], known: Sequence[str]) -> str:
-    """`` Did you mean …?`` for names that nobody knows, or where to look."""
-    near = [match for word in unknown for match in get_close_matches(word, known, n=2, cutoff=0.6)]
-    return f". Did you mean {' or '.join(near)}?" if near else ". See --help"
-
-
-def _actions(given: Sequence[str]) -> Sequence[Any]:
-    """Every argument of the command that was typed."""
+def _options(given: Sequence[str]) -> dict[str, str]:
+    """Each key of the command that was typed, and the option that gives it."""
     verb = _verb(build_parser(), given[0]) if given else None
-    return verb._actions if verb else ()
+    actions = verb._actions if verb else ()
+    return {action.dest: action.option_strings[0] for action in actions if action.option_strings}
 
 
 def _verb(parser: Parser, name: str) -> Any:
