@@ -20,6 +20,7 @@ from vjepa_distill import (
     Optimizer,
     PredictorConfig,
     Spans,
+    Term,
     UserError,
     create_backbone,
     distill,
@@ -103,6 +104,52 @@ def test_a_loaded_backbone_is_a_module_that_learns(runs: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+def test_a_configuration_of_dictionaries_is_that_of_classes() -> None:
+    given = {
+        "out": "x",
+        "student": {"name": "vjepa/tiny", "options": SMALL},
+        "data": {"num_frames": 8, "size": [32, 48]},
+        "objectives": {"match": {"weight": 2}},
+    }
+    teacher = {"name": "conv/small"}
+    assert DistillConfig(**given, teachers={"main": teacher}) == DistillConfig(
+        out="x",
+        student=Component("vjepa/tiny", SMALL),
+        teachers={"main": Component("conv/small")},
+        data=Data(num_frames=8, size=[32, 48]),
+        objectives={"match": Term(2)},
+    )
+    spans = {"now": 2, "soon": 2, "eventually": 4}
+    assert JepaConfig(out="x", data={"num_frames": 8}, spans=spans).spans == Spans(2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"steps": "ten"}, "steps='ten' is no int"),
+        ({"stpes": 10}, "config has no setting 'stpes'. Did you mean steps?"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr='fast' is no float"),
+        ({"optimizer": "adam"}, r"optimizer='adam' is no Optimizer: give Optimizer\(lr=...\)"),
+        ({"student": "vjepa/tiny"}, r"student='vjepa/tiny' is no Component: give Component\(name=...\)"),
+        ({"teachers": "conv/small"}, r"teachers='conv/small': give a dictionary, as {'a name': Component"),
+        ({"teachers": {"main": "conv/small"}}, "teachers.main='conv/small' is no Component"),
+        ({"data": {"size": [32, "a"]}}, r"data.size=\[32, 'a'\] is no int or list\[int\]"),
+    ],
+)
+def test_a_wrong_configuration_in_one_line(given: dict[str, Any], words: str) -> None:
+    sound = {"out": "x", "teachers": {"main": {"name": "conv/small"}}}
+    with pytest.raises(UserError, match=words):
+        distill({**sound, **given})
+
+
+def test_what_is_no_backbone_is_told_from_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^there is no backbone 'vjepa/tny'\. Did you mean vjepa/tiny"):
+        load_backbone("vjepa/tny")
+    (tmp_path / "v2.pt").touch()
+    with pytest.raises(UserError, match=r"v2\.pt is no \.safetensors that a run exported; .* weights: FILE"):
+        load_backbone(tmp_path / "v2.pt")
+
+
 def test_create_backbone_is_create() -> None:
     assert create_backbone("vjepa/tiny", **SMALL).embed_dim == 24
     with pytest.raises(UserError, match="has no option 'dept'"):
@@ -112,7 +159,15 @@ def test_create_backbone_is_create() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"data": {"root": "r", "sise": 3}}, "unexpected keyword argument 'sise'"),
+        ({"data": {"root": "r", "sise": 3}}, "data has no setting 'sise'. Did you mean size?"),
+        ({"data": {"root": "r", "num_frames": "8"}}, "data.num_frames='8' is no int"),
+        ({"data": 3}, r"data=3 is no Data: give Data\(source=...\), or a dictionary"),
+        (
+            {"source": "runs/nowhere"},
+            "there is no run folder or exported file runs/nowhere, and there is no ",
+        ),
+        ({"source": None}, "source=None: give a run folder, an exported file, or a registered name"),
+        ({"which": "techer"}, "which='techer' is not one of student, teacher"),
         ({"out": "features"}, r"type --out features\.safetensors"),
         ({"source": nn.Identity(), "space": "teacher"}, "a module was given"),
     ],

@@ -24,9 +24,8 @@ LAYERS = [
         "optim",
         "progress",
         "rng",
-        "values",
     },  # know nothing of ours
-    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise"},
+    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise", "values"},
     {"config", "masks", "heads"},
     {"backbones", "objectives", "data", "testing", "template", "builtin", "discovery"},
     {"registry"},
@@ -35,7 +34,7 @@ LAYERS = [
     {"initial"},
     {"runs"},
     {"demo"},
-    {"commands", "arguments"},
+    {"commands", "arguments", "wording"},
     {"cli"},
     {"__main__"},
 ]
@@ -57,7 +56,17 @@ NEVER = {
 MAY_USE_TORCH_DISTRIBUTED = {"distributed"}
 
 # What --help and the lists need.
-WITHOUT_TORCH = ["schedule", "config", "discovery", "builtin", "registry", "commands", "cli", "__main__"]
+WITHOUT_TORCH = [
+    "schedule",
+    "config",
+    "discovery",
+    "builtin",
+    "registry",
+    "commands",
+    "wording",
+    "cli",
+    "__main__",
+]
 
 # A stage is a function of its arguments: where it runs, and what is done with its losses, is train's to say.
 STAGES_NEVER_CALL = {"backward", "compile", "cuda", "getLogger", "print", "step"}

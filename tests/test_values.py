@@ -49,6 +49,8 @@ def test_what_is_of_the_type_passes(options: dict[str, Any]) -> None:
         ("size", "big", "int or collections.abc.Sequence[int] or null"),
         ("more", 3, "collections.abc.Mapping[str, typing.Any] or null"),
         ("cell", 2, "tuple[int, int]"),
+        ("cell", [2, "x"], "tuple[int, int]"),
+        ("size", [2, "x"], "int or collections.abc.Sequence[int] or null"),
         ("kind", "c", "typing.Literal['a', 'b']"),
         ("on", "no", "bool"),
     ],

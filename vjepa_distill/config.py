@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.schedule import resolve
+from vjepa_distill.values import settle
 
 FORMAT = 1
 
@@ -106,6 +107,7 @@ class Data:
     """Where the index of the files is kept; null: in the user's cache folder."""
 
     def __post_init__(self) -> None:
+        settle(self)
         positive(self, "num_frames", "timeout")
         height, width = self.shape
         require(min(height, width) > 0, f"data.size={self.size}: give pixels above 0")
@@ -158,6 +160,7 @@ class Optimizer:
     """Largest norm of the gradient; null: no clipping."""
 
     def __post_init__(self) -> None:
+        settle(self)
         positive(self, "lr")
         require(self.student >= 0, f"optimizer.student={self.student}: give a share of 0 or more")
         require(self.warmup >= 0, f"optimizer.warmup={self.warmup}: give a fraction of the run, or steps")
@@ -222,6 +225,7 @@ class Run:
     """The stage's own objectives and their default weights."""
 
     def __post_init__(self) -> None:
+        settle(self)
         require(
             self.format <= FORMAT,
             f"this configuration has format {self.format}, this version reads up to {FORMAT}: "

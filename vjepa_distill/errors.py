@@ -1,6 +1,9 @@
 """The one exception a user is meant to see: a line that says what was given, expected, and what to type."""
 
+import re
 from collections.abc import Iterable
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class UserError(ValueError):
@@ -13,6 +16,11 @@ def one_of(what: str, given: str, known: Iterable[str]) -> None:
         raise UserError(f"{what}={given!r} is not one of {', '.join(known)}")
 
 
-def brief(problem: Exception, length: int) -> str:
-    """What an exception says, on one line of at most so many characters, to be quoted in an error of ours."""
-    return " ".join(str(problem).split())[:length]
+def brief(problem: BaseException, length: int) -> str:
+    """What an exception says, on one line of at most so many characters, to be quoted in an error of ours.
+
+    One that says next to nothing (``KeyError: 101``) is quoted with its kind.
+    """
+    words = " ".join(COLOURS.sub("", str(problem)).split())
+    told = words if re.search(r"[A-Za-z]{2}", words) else f"{type(problem).__name__} {words}"
+    return told.strip()[:length]

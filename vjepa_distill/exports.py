@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from vjepa_distill import registry
-from vjepa_distill.errors import UserError, brief
+from vjepa_distill.errors import UserError, brief, one_of
 from vjepa_distill.files import write_atomic
 from vjepa_distill.heads import Projector
 from vjepa_distill.protocols import Backbone, ModuleLike
 
 FORMAT = 1
+WHICH = ("student", "teacher")
 KEY = "vjepa_distill"  # of the JSON record among a safetensors file's metadata
 # Options that only say where a backbone's first values come from: an export holds the values, and the file
 # they came from may be gone. A plugin's backbone that names its own so can be exported the same way.
@@ -63,6 +64,9 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
 def locate(source: Path | str, which: str = "student") -> Path | None:
     """The exported file that a run folder or file name stands for; None for a registered name."""
+    one_of("which", which, WHICH)
+    if not isinstance(source, str | Path):
+        raise UserError(f"source={source!r}: give a run folder, an exported file, or a registered name")
     path = Path(source)
     if path.is_dir():
         if not (path / f"{which}.safetensors").is_file():
@@ -98,6 +102,7 @@ def load_backbone(
     path = locate(source, which)
     if path is None:
         chosen = dict(options or {})
+        _known(str(source))
         return registry.create("backbone", str(source), **_without_first_values(chosen, random_weights))
     if options:
         raise UserError(f"options {sorted(options)}: {path} brings its own, leave them out")
@@ -140,6 +145,22 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _known(name: str) -> None:
+    """UserError for what is neither a run nor a name; a file that no run exported may be official weights."""
+    try:
+        registry.resolve("backbone", name)
+    except UserError as problem:
+        if Path(name).is_file():
+            raise UserError(
+                f"{name} is no .safetensors that a run exported; weights of others are an option of the "
+                "model that they fit, as vjepa/large with weights: FILE"
+            ) from None
+        families = {known.partition("/")[0] for known in registry.catalogue("backbone")}
+        if name.partition("/")[0] not in families:
+            raise UserError(f"there is no run folder or exported file {name}, and {problem}") from None
+        raise
 
 
 def _without_first_values(options: Mapping[str, Any], drop: bool) -> dict[str, Any]:

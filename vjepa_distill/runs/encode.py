@@ -16,6 +16,7 @@ from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
 from vjepa_distill.evaluate import encode as rows
 from vjepa_distill.progress import progress
+from vjepa_distill.values import settled
 
 
 def encode(
@@ -78,15 +79,10 @@ def encode(
 
 def settings(source: str | Path | nn.Module, data: Data | Mapping[str, Any]) -> Data:
     """The data settings in full: those given, then the clip of the run that is encoded, then the defaults."""
-    if isinstance(data, Data):
-        return data
-    clip = {} if isinstance(source, nn.Module) else exports.clip_of(source)
-    try:
-        return Data(**{**clip, **data})
-    except TypeError as problem:
-        raise UserError(
-            f"data={dict(data)}: {problem}; the settings are those of --data.* in --help"
-        ) from problem
+    if isinstance(data, Mapping):
+        clip = {} if isinstance(source, nn.Module) else exports.clip_of(source)
+        data = {**clip, **data}
+    return settled(data, Data, "data")
 
 
 def encoder_of(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,10 +18,15 @@ from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
 from vjepa_distill.runs.shared import loop_of, record_of, world_of
 from vjepa_distill.schedule import ema_momentum, resolve
 from vjepa_distill.stages.jepa import Jepa
+from vjepa_distill.values import settings
 
 
-def jepa_train(config: JepaConfig) -> Path:
-    """Stage 2: teach the future. Returns the run folder: ``student`` and ``teacher.safetensors``."""
+def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
+    """Stage 2: teach the future. Returns the run folder: ``student`` and ``teacher.safetensors``.
+
+    config: a JepaConfig, or its settings as nested dictionaries, as in YAML. UserError for bad input.
+    """
+    config = settings(JepaConfig, config, "config")
     start = initial.start_of(config)
     config.student, config.predictor = start.student, start.settings
     assemble.check_component("backbone", config.student)
