@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vjepa_distill import create
+from vjepa_distill.backbones.cells import cut
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
@@ -81,6 +82,19 @@ def test_a_resized_clip_gives_the_teachers_tokens_of_that_size():
         picture = data.clip[:, :, frame]
         expected = torch.nn.functional.interpolate(picture, size=(56, 84), mode="bilinear", antialias=True)
         torch.testing.assert_close(clip[:, :, frame], expected)
+
+
+def test_a_teacher_whose_cells_do_not_divide_the_clip_is_shown_one_that_they_do():
+    class Whole(Pixels):
+        def grid(self, T, H, W):
+            return cut(T, H, W, self.cell)
+
+    teacher, data = Whole(2, 14, 14), batch(4, 64, 96)
+    assert fitted(teacher, data.clip, Grid(2, 4, 6)).shape == (2, 3, 4, 56, 84)
+    tokens, common = stage_of(student((2, 16, 16)), teacher).target("a", data.clip, Grid(2, 4, 6))
+    assert (tokens.shape, common) == ((2, 48, 3), Grid(2, 4, 6))
+    with pytest.raises(UserError, match=r"does not take clips of 3 frames of 64 x 96: .*num_frames"):
+        fitted(teacher, batch(3, 64, 96).clip, Grid(2, 4, 6))
 
 
 def test_a_grid_of_10_by_14_and_four_registers():

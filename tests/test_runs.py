@@ -59,6 +59,19 @@ def test_distill_then_jepa_then_both_load(tmp_path, world_folder, tiny_distill, 
     assert list((second / "tensorboard").glob("events*"))
 
 
+def test_a_random_teacher_is_told_how_it_takes_weights():
+    from vjepa_distill.config import Component
+    from vjepa_distill.runs.distill import weights_for
+
+    timm, torchvision, conv = (
+        weights_for("main", Component(name)) for name in ("timm/test_vit", "torchvision/s3d", "conv/small")
+    )
+    assert "--teachers.main.options.pretrained true or --teachers.main.options.weights FILE or" in timm
+    assert "pretrained" not in torchvision
+    assert "--teachers.main.options.weights FILE" in torchvision
+    assert conv == "a run folder as --teachers.main.name"
+
+
 def test_a_teacher_with_random_weights_is_called_one(tmp_path, world_folder, tiny_distill, capsys):
     run("distill", *tiny_distill, "--data.root", world_folder, "--out", tmp_path / "d")
     assert "WARNING: the teacher has random weights" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "create",
     "missing",
     "models",
+    "options_of",
     "plugins",
     "provenance",
     "resolve",
@@ -107,6 +109,12 @@ def check_options(kind: str, name: str, options: Mapping[str, Any]) -> None:
     _checked(kind, name, options)
 
 
+def options_of(kind: str, name: str) -> list[str]:
+    """The options that the factory behind a name takes by name; imports the factory."""
+    offer, bound = resolve(kind, name)
+    return _accepted(_factory(offer), bound)
+
+
 def create(kind: str, name: str, **options: Any) -> Any:
     """Build what the name stands for; a ``family/*`` factory gets the model's name first, then the options.
 
@@ -175,10 +183,9 @@ def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable
     """The factory behind a name and what comes first in its call, once it is known to take these options."""
     offer, bound = resolve(kind, name)
     factory = _factory(offer)
-    parameters = list(inspect.signature(factory).parameters.values())[len(bound) :]
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    accepted = [parameter.name for parameter in parameters if parameter.kind in by_name]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    accepted = _accepted(factory, bound)
+    every = inspect.signature(factory).parameters.values()
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in every)
     for option in () if takes_any else options:
         if option not in accepted:
             known = ", ".join(accepted) or "none"
@@ -188,6 +195,13 @@ def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable
     for option, expected in misfits(factory, options).items():
         raise UserError(f"{kind} {name!r}: option {option}={options[option]!r} is no {expected}")
     return factory, tuple(bound.values())
+
+
+def _accepted(factory: Callable[..., Any], bound: Mapping[str, str]) -> list[str]:
+    """The parameters of a factory that can be given by name, after what a ``family/*`` name binds."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = list(inspect.signature(factory).parameters.values())[len(bound) :]
+    return [parameter.name for parameter in parameters if parameter.kind in by_name]
 
 
 def _factory(offer: Offer) -> Callable[..., Any]:
@@ -253,7 +267,9 @@ def _unknown(kind: str, name: str, offers: Mapping[str, Offer]) -> str:
             return f"{kind} {name!r} would come from the {source}, which is broken: {plugin.error}"
     if family in {entry.name for entry in found.left_out}:
         return f"{kind} {name!r}: plugin {family!r} is left out by {ONLY}={os.environ.get(ONLY, '')!r}"
-    closest = near(name, [other.replace("*", model or "*") for other in offers])
+    nearby = get_close_matches(family, [other.partition("/")[0] for other in offers if other.endswith("/*")])
+    meant = [f"{one}/{model or '*'}" for one in nearby]
+    closest = near(name, [*meant, *(other for other in offers if not other.endswith("/*"))])
     broken = ", ".join(plugin.name for plugin in found.plugins if plugin.error)
     hint = f" Broken plugins, which may have had it: {broken}." if broken else ""
     return f"there is no {kind} {name!r}.{closest} Known: {', '.join(offers)}.{hint}"

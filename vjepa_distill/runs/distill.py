@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vjepa_distill import assemble, exports
-from vjepa_distill.config import DistillConfig
+from vjepa_distill import assemble, exports, registry
+from vjepa_distill.config import Component, DistillConfig
 from vjepa_distill.distributed import all_mean
+from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
 from vjepa_distill.optim import precision
 from vjepa_distill.progress import progress
+from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
-from vjepa_distill.stages.distill import Distill
+from vjepa_distill.stages.distill import Distill, fitting
 from vjepa_distill.standardise import Standardiser
+from vjepa_distill.values import settings
 
 
-def distill(config: DistillConfig) -> Path:
-    """Stage 1: match the teacher's tokens. Returns the run folder, which holds ``student.safetensors``."""
+def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
+    """Stage 1: match the teacher's tokens. Returns the run folder, which holds ``student.safetensors``.
+
+    config: a DistillConfig, or its settings as nested dictionaries, as in YAML. UserError for bad input.
+    """
+    config = settings(DistillConfig, config, "config")
     (key, taught), *_ = config.teachers.items()
     for component in (config.student, taught):
         assemble.check_component("backbone", component)
@@ -35,10 +42,8 @@ def distill(config: DistillConfig) -> Path:
         stage = Distill(student, {key: teacher}, {key: head}, {key: standardiser}, objectives, config.seed)
         world.log.say(f"teacher {taught.name}, {assemble.size_of(teacher)}")
         if assemble.untrained(taught):
-            world.log.say(
-                f"WARNING: the teacher has random weights. Type --teachers.{key}.options.pretrained true, "
-                f"--teachers.{key}.options.weights FILE, or a run folder as --teachers.{key}.name"
-            )
+            world.log.say(f"WARNING: the teacher has random weights. Type {weights_for(key, taught)}")
+        check_grids(student, teacher, config)
         stage.to(world.device)
         if world.state is None:
             estimate(stage, config, world, videos)
@@ -48,6 +53,27 @@ def distill(config: DistillConfig) -> Path:
             export_distilled(stage, config)
         world.log.say(verdict(loop.scores or loop.evaluate()))
     return Path(config.out)
+
+
+def check_grids(student: Backbone, teacher: Backbone, config: DistillConfig) -> None:
+    """A clip that the student, or the teacher at any size of it, does not take is refused by name."""
+    clip = (config.data.num_frames, *config.data.shape)
+    (taught,) = config.teachers.values()
+    name = config.student.name
+    try:
+        grid = student.grid(*clip)
+        name = taught.name
+        fitting(teacher, *clip, grid)
+    except ValueError as problem:
+        raise UserError(f"{name}: {problem}") from problem
+
+
+def weights_for(key: str, taught: Component) -> str:
+    """What to type for a teacher with weights: the options that its own factory takes them by."""
+    takes = registry.options_of("backbone", taught.name)
+    ways = {"pretrained": "pretrained true", "weights": "weights FILE"}
+    typed = [f"--teachers.{key}.options.{words}" for option, words in ways.items() if option in takes]
+    return " or ".join([*typed, f"a run folder as --teachers.{key}.name"])
 
 
 def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemble.Videos) -> None:

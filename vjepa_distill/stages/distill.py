@@ -20,6 +20,8 @@ from vjepa_distill.stages.measure import averages, distinct_views, registered, r
 from vjepa_distill.standardise import Moments, Standardiser
 from vjepa_distill.tokens import Grid, promote, resample
 
+LARGEST_CELL = 64  # pixels; a teacher with a larger one is shown the clip's own size
+
 
 class Distill(nn.Module):
     """Token matching. Teachers, heads and standardisers are mappings with the same keys, one teacher each.
@@ -170,12 +172,32 @@ def fitted(teacher: Backbone, clip: Tensor, grid: Grid) -> Tensor:
     clip [B, 3, T, H, W] to [B, 3, T, H', W']; unchanged where grids agree already or no size makes them.
     """
     frames, height, width = clip.shape[2:]
-    native = teacher.grid(frames, height, width)
-    size = height * grid.h // native.h, width * grid.w // native.w
-    if (native.h, native.w) == (grid.h, grid.w) or not _makes(teacher, grid, frames, *size):
+    size = fitting(teacher, frames, height, width, grid)
+    if size == (height, width):
         return clip
     pictures = F.interpolate(clip.transpose(1, 2).flatten(0, 1), size=size, mode="bilinear", antialias=True)
     return pictures.unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+def fitting(teacher: Backbone, frames: int, height: int, width: int, grid: Grid) -> tuple[int, int]:
+    """The size a teacher is shown: one that gives it the student's rows and columns, else the clip's own.
+
+    UserError where it takes neither.
+    """
+    try:
+        native = teacher.grid(frames, height, width)
+    except ValueError as problem:
+        cells = sorted(range(1, LARGEST_CELL + 1), key=lambda cell: abs(cell - height / grid.h))
+        sizes = [(grid.h * cell, grid.w * cell) for cell in cells]
+        found = next((size for size in sizes if _makes(teacher, grid, frames, *size)), None)
+        if found is None:
+            raise UserError(
+                f"the teacher does not take clips of {frames} frames of {height} x {width}: {problem}. "
+                "Type --data.num_frames and --data.size that both it and the student take"
+            ) from problem
+        return found
+    size = height * grid.h // native.h, width * grid.w // native.w
+    return size if _makes(teacher, grid, frames, *size) else (height, width)
 
 
 def _makes(teacher: Backbone, grid: Grid, frames: int, height: int, width: int) -> bool:
