@@ -447,6 +447,11 @@ def test_wrong_options_are_refused(saved: Callable[..., Saved], tmp_path: Path) 
     assert "leave out tubelet" in refused("hf/a", tubelet=2, weights=str(video))
     assert "no such file or folder" in refused("hf/a", weights=str(tmp_path / "nowhere"))
     assert "no config.json" in refused("hf/a", weights=str(tmp_path))
+    (folder / "other.bin").touch()
+    for name in ("other.bin", "config.json"):
+        words = refused("hf/a", weights=str(folder / name))
+        assert "give a folder with config.json, or a file .safetensors in it" in words
+    assert "is no list[float]" in refused("hf/a", mean=["a", "b", "c"], std=STD, **given)
     typo = {"model_type": "dinov2", "hiden_size": 3}
     assert "Did you mean hidden_size" in refused("hf/a", config=typo)
     assert "does not make a Dinov2Config" in refused(
@@ -467,12 +472,29 @@ def test_weights_that_do_not_fit_are_never_loaded_in_part(saved: Callable[..., S
     norm = state.pop("layernorm.weight")
     save_file(state, file)
     assert "1 missing or of another shape: layernorm.weight" in refused("hf/a", weights=str(folder))
+    state["layernorm.weight"] = norm
+    extra = {"encoder.layer.9.mlp.fc1.weight": norm.clone()}
+    save_file(state | extra, file)
+    assert "1 left over: encoder.layer.9.mlp.fc1.weight" in refused("hf/a", weights=str(folder))
+    save_file(state | {"head.weight": norm.clone()}, file)  # a head of some task
+    load(folder)
     save_file(state | {"layernorm.weight": norm[:3].clone()}, file)
     assert "layernorm.weight" in refused("hf/a", weights=str(folder))
     file.write_bytes(b"not safetensors")
     assert "cannot be read" in refused("hf/a", weights=str(folder))
     file.unlink()
     assert "holds no weights" in refused("hf/a", weights=str(folder))
+
+
+@pytest.mark.parametrize("model_type", ["vjepa2", "videomae", "siglip_vision_model", "dinov2"])
+def test_a_config_of_fewer_blocks_than_the_weights_is_refused(
+    saved: Callable[..., Saved], model_type: str
+) -> None:
+    folder, _ = saved(model_type)
+    values = json.loads((folder / "config.json").read_text())
+    values["num_hidden_layers"] -= 1
+    (folder / "config.json").write_text(json.dumps(values))
+    assert "give a config.json that fits the weights" in refused("hf/a", weights=str(folder))
 
 
 def test_registering_imports_neither_torch_nor_transformers() -> None:

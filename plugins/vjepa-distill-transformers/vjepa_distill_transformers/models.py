@@ -20,6 +20,10 @@ from vjepa_distill import UserError
 from vjepa_distill_transformers.families import FAMILIES, Family
 from vjepa_distill_transformers.sources import Source, in_short
 
+# Names of a transformer block's tensors, and of parts beside the encoder that have blocks of their own.
+BLOCK = re.compile(r"(^|\.)(layer|layers|blocks|stages)\.\d+\.")
+APART = re.compile(r"^(model\.)?(text_model|decoder|predictor|head|vision_model\.head)\.")
+
 
 def family_of(values: Mapping[str, Any], name: str) -> Family:
     """The adapter for a config; UserError for a model type that has none."""
@@ -99,7 +103,14 @@ def trained(family: Family, config: Any, source: Source, file: Path | None) -> A
 
 
 def refuse_partial(report: Mapping[str, Any], family: Family, place: str) -> None:
-    """Nothing that a token depends on may be missing or of another shape."""
+    """Nothing that a token depends on may be missing or of another shape, and no block may be left over."""
+    over = sorted(key for key in report["unexpected_keys"] if BLOCK.search(key) and not APART.search(key))
+    if over:
+        names = ", ".join(over[:4]) + (", ..." if len(over) > 4 else "")
+        raise UserError(
+            f"{place} holds more than the {family.model} of its config.json: {len(over)} left over: {names}; "
+            "give a config.json that fits the weights"
+        )
     missing = sorted(key for key in report["missing_keys"] if not re.search(family.unused, key))
     started = [key for key in missing if re.search(family.optional, key)]
     lacking = [key for key in missing if key not in started] + sorted(map(str, report["mismatched_keys"]))

@@ -16,6 +16,9 @@ from vjepa_distill import UserError
 # A checkpoint has one of these; which one depends on the age of the library that wrote it.
 PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 
+FILES = {"weights": ".safetensors", "config": "config.json"}
+"""What may be named of a folder, by the option that names it."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -86,6 +89,8 @@ def folder(path: str, option: str) -> Source:
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"{option}={path!r}: there is no such file or folder; give a folder with config.json")
+    if place.is_file() and not place.name.endswith(FILES[option]):
+        raise UserError(f"{option}={path!r}: give a folder with config.json, or a file {FILES[option]} in it")
     return Source(str(place if place.is_dir() else place.parent), local=True)
 
 
