@@ -304,6 +304,7 @@ def test_a_model_describes_itself(tmp_path: Path) -> None:
         "sizes": "any multiple of 16 x 16 pixels; made for 224 x 224 pixels (14 x 14 cells)",
         "normalisation": "mean 0.5 0.5 0.5, std 0.5 0.5 0.5",
         "weights": "random",
+        "pretrained": "true takes timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k, licence apache-2.0",
     }
     path = str(tmp_path / "resnet.safetensors")
     save_file(timm.create_model("test_resnet").state_dict(), path)

@@ -241,6 +241,8 @@ def test_weights_in_the_cache_need_no_network(tmp_path: Path, monkeypatch: pytes
         told = create("s3d", weights=name).module.describe()
         assert told["weights"] == "S3D_Weights.KINETICS400_V1"
         assert "Kinetics-400" in told["licence"]
+    with pytest.raises(UserError, match=r"neither a file nor one of torchvision's for s3d: KINETICS400_V1"):
+        create("s3d", weights="MViT_V2_S_Weights.KINETICS400_V1")
 
 
 @pytest.mark.parametrize(

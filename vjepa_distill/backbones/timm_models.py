@@ -93,12 +93,14 @@ def fit(built: Any, model: str, size: tuple[int, int] | None) -> None:
 
 
 def origin(built: Any, weights: str | None, pretrained: bool) -> dict[str, str]:
-    """Where the weights are from, and under which licence, as far as timm knows."""
+    """Where the weights are from, or could be, and under which licence, as far as timm knows."""
     if weights:
         return {"weights": weights, "licence": "unknown: the file does not say"}
-    if not pretrained:
-        return {"weights": "random"}
     config = built.pretrained_cfg
     name = ".".join(filter(None, [config.get("architecture"), config.get("tag")]))
-    source = config.get("hf_hub_id") or config.get("url") or "no address"
-    return {"weights": f"timm's {name} ({source})", "licence": config.get("license") or "unknown"}
+    source = config.get("hf_hub_id") or config.get("url")
+    licence = config.get("license") or "unknown"
+    if pretrained:
+        return {"weights": f"timm's {name} ({source or 'no address'})", "licence": licence}
+    offered = {"pretrained": f"true takes {source}, licence {licence}"} if source else {}
+    return {"weights": "random", **offered}

@@ -65,9 +65,9 @@ def build(model: str, options: dict[str, Any]) -> nn.Module:
 def load(net: nn.Module, model: str, weights: str) -> str:
     """Fill the whole model, every name and shape equal, and say with what; UserError tells what is wrong."""
     known = library.get_model_weights(model).__members__
-    name = weights.rpartition(".")[2]
-    if name in known:
-        state, origin = fetch(known[name]), str(known[name])
+    own = {spelt: one for name, one in known.items() for spelt in (name, str(one))}
+    if weights in own:
+        state, origin = fetch(own[weights]), str(own[weights])
     elif Path(weights).is_file():
         state, origin = read(weights), weights
     else:

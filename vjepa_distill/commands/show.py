@@ -104,6 +104,8 @@ def described(module: Any, source: Any) -> dict[str, str]:
     if not isinstance(said, dict):
         raise UserError(f"describe() of {source.name} gives {said!r}; expected a dictionary of words")
     facts = {key: str(said.get(key, UNSAID)) for key in (*WORDS, *sorted(set(said) - set(WORDS)))}
+    if facts["weights"] == "random" and facts["licence"] == UNSAID:
+        facts["licence"] = "none needed: random"
     if source.weights:
         facts |= {"weights": source.weights, "licence": "unknown: it is the trainer's to say"}
     return facts

@@ -35,6 +35,8 @@ def load_into(vit: nn.Module, shape: Mapping[str, Any], source: str, which: str 
     if wrong:
         given = {name: shape[name] for name in wrong}
         name, options = component(checkpoint.shape)
+        if "heads" in options and options["heads"] is None:
+            options["heads"] = "N (the file does not tell)"
         raise UserError(
             f"{source} holds {checkpoint.version} with {_listed(wrong)}, but this model has "
             f"{_listed(given)}: "

@@ -23,13 +23,25 @@ KIND = (
 )
 
 
+BEGINNINGS = (b"PK", b"\x80")
+"""Of a file of torch.save: a zip archive, or in old ones a pickle."""
+
+
 def is_official(source: str) -> bool:
     """Whether --init names weights of this kind, and not a run of ours or its export."""
     path = Path(source)
     if path.suffix == ".safetensors" and path.is_file():
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            return "vjepa_distill" not in (file.metadata() or {})
+        try:
+            return not _ours(path)
+        except (OSError, safetensors.SafetensorError):
+            return False  # whoever reads it next says what is wrong with it
     return source.startswith(HUB) or path.suffix in TORCH or (path / "config.json").is_file()
+
+
+def _ours(path: Path) -> bool:
+    """Whether a safetensors file is the export of a run."""
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        return "vjepa_distill" in (file.metadata() or {})
 
 
 def fetched(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,7 +69,8 @@ def _from_hub(source: str) -> Path:
             huggingface_hub.snapshot_download(repository, revision=revision or None, allow_patterns=wanted)
         )
     except Exception as problem:  # no network, no permission, no such repository: each has classes of its own
-        reason = brief(problem, 200) or type(problem).__name__
+        cause = problem.__cause__ or problem  # the hub's own words leave holes where a network is wanting
+        reason = brief(cause, 200).rstrip(".")
         cache = huggingface_hub.constants.HF_HUB_CACHE
         raise UserError(
             f"{repository} cannot be had from the Hugging Face hub, nor from its cache {cache}: {reason}. "
@@ -90,27 +103,30 @@ def _folder(folder: Path, source: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        if not is_official(str(path)):
+        if _ours(path):
             raise UserError(f"{path} was exported by vjepa-distill: type it in place of the backbone's name")
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as problem:
-        raise UserError(f"{path} cannot be read as safetensors: {problem}") from problem
+        raise UserError(f"{path} cannot be read as safetensors: {brief(problem, 200)}") from problem
 
 
 def _torch(path: Path) -> dict[str, Any]:
     """A file of torch.save; large ones are mapped, so that an optimizer's state in it is never read."""
+    with path.open("rb") as file:
+        if not file.read(2).startswith(BEGINNINGS):
+            raise UserError(f"{path} is no file of torch.save, or a damaged one")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as problem:
-        if "Unsupported" not in str(problem):
-            raise UserError(f"{path} is no file of torch.save, or a damaged one") from problem
         raise UserError(
             f"{path} holds more than tensors and plain values, and reading that would run its code. Where "
             "you trust it, save its tensors alone: torch.save({name: file[name] for name in ('encoder', "
             f"'target_encoder', 'predictor')}}, PATH) ({brief(problem, 120)})"
         ) from problem
-    except (OSError, RuntimeError, EOFError) as problem:
-        raise UserError(f"{path} cannot be read by torch.load: {brief(problem, 200)}") from problem
+    except Exception as problem:  # text, a pointer of git-lfs, nothing at all: each fails in its own way
+        raise UserError(
+            f"{path} is no file of torch.save, or a damaged one: {brief(problem, 200)}"
+        ) from problem
     if not isinstance(found, Mapping):
         raise UserError(f"{path} holds a {type(found).__name__}, not the state of a model: {KIND}")
     return dict(found)
