@@ -113,7 +113,10 @@ def refuse_partial(report: Mapping[str, Any], family: Family, place: str) -> Non
         )
     missing = sorted(key for key in report["missing_keys"] if not re.search(family.unused, key))
     started = [key for key in missing if re.search(family.optional, key)]
-    lacking = [key for key in missing if key not in started] + sorted(map(str, report["mismatched_keys"]))
+    other = [
+        f"{key} {list(came)} in place of {list(due)}" for key, came, due in sorted(report["mismatched_keys"])
+    ]
+    lacking = [key for key in missing if key not in started] + other
     if lacking:
         names = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
         raise UserError(
