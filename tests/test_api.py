@@ -119,6 +119,7 @@ def test_a_configuration_of_dictionaries_is_that_of_classes() -> None:
         data=Data(num_frames=8, size=[32, 48]),
         objectives={"match": Term(2)},
     )
+    assert DistillConfig(out=Path("x"), teachers={"main": teacher}).out == "x"
     spans = {"now": 2, "soon": 2, "eventually": 4}
     assert JepaConfig(out="x", data={"num_frames": 8}, spans=spans).spans == Spans(2, 2, 4)
 

@@ -24,8 +24,9 @@ LAYERS = [
         "optim",
         "progress",
         "rng",
+        "values",
     },  # know nothing of ours
-    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise", "values"},
+    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise", "settings"},
     {"config", "masks", "heads"},
     {"backbones", "objectives", "data", "testing", "template", "builtin", "discovery"},
     {"registry"},

@@ -17,6 +17,7 @@ from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.timm import create, freeze_unreached
 from vjepa_distill.errors import UserError
+from vjepa_distill.registry import create_backbone
 from vjepa_distill.testing import check_backbone
 from vjepa_distill.tokens import Grid
 
@@ -310,6 +311,7 @@ def test_a_model_describes_itself(tmp_path: Path) -> None:
     save_file(timm.create_model("test_resnet").state_dict(), path)
     told = create("test_resnet", weights=path).module.describe()
     assert (told["weights"], told["licence"]) == (path, "unknown: the file does not say")
+    assert create_backbone("timm/test_resnet", weights=Path(path)).module.describe()["weights"] == path
     assert told["sizes"].startswith("any that the model takes; made for 160 x 160")
     told = create("hiera_tiny_224", timm={"embed_dim": 24, "stages": (1, 1, 1, 1)}).module.describe()
     assert told["sizes"] == "224 x 224 pixels (7 x 7 cells); others: build it with size: [H, W]"

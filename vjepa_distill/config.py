@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.schedule import resolve
-from vjepa_distill.values import settle
+from vjepa_distill.settings import settle
 
 FORMAT = 1
 

@@ -120,6 +120,7 @@ def create(kind: str, name: str, **options: Any) -> Any:
 
     Raises UserError for an unknown name, unknown or missing options, and a factory that cannot be imported.
     """
+    options = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in options.items()}
     factory, bound = _checked(kind, name, options)
     try:
         inspect.signature(factory).bind(*bound, **options)

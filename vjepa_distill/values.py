@@ -1,17 +1,11 @@
-"""Whether a value is of the type that a factory's signature, or a field of the settings, says."""
+"""Whether a value is of the type that an annotation says: a factory's parameter, a field of the settings."""
 
 from __future__ import annotations
 
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
-from typing import Any, TypeVar
-
-from vjepa_distill.errors import UserError
-
-T = TypeVar("T")
+from typing import Any
 
 # What a file of settings can hold, and what each may stand for; other types are the factory's own to judge.
 PLAIN: dict[Any, tuple[type, ...]] = {
@@ -56,48 +50,6 @@ def fits(value: Any, hint: Any) -> bool:
     if len(inner) != 1 or not isinstance(value, list | tuple):
         return True
     return all(fits(one, *inner) for one in value)
-
-
-def settle(owner: Any) -> None:
-    """Make the parts of a dataclass what its fields say they are: see `settled`."""
-    hints = typing.get_type_hints(type(owner))
-    for field in fields(owner):
-        setattr(owner, field.name, settled(getattr(owner, field.name), hints[field.name], field.name))
-
-
-def settled(value: Any, hint: Any, name: str) -> Any:
-    """The value as the type it stands for; a mapping as the dataclass whose fields it has, each in turn.
-
-    UserError for an unknown field and for a value of another type, which it calls by `name`.
-    """
-    inner = typing.get_args(hint)
-    if isinstance(hint, type) and is_dataclass(hint):
-        return settings(hint, value, name)
-    if typing.get_origin(hint) is dict and isinstance(inner[1], type) and is_dataclass(inner[1]):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{name}={value!r}: give a dictionary, as {{'a name': {inner[1].__name__}(...)}}")
-        return {key: settled(one, inner[1], f"{name}.{key}") for key, one in value.items()}
-    if not fits(value, hint):
-        raise UserError(f"{name}={value!r} is no {words_of(hint)}")
-    return value
-
-
-def settings(kind: type[T], value: T | Mapping[str, Any], name: str) -> T:
-    """A dataclass, or a mapping of its fields, as the dataclass, its parts `settled`."""
-    if isinstance(value, kind):
-        settle(value)
-        return value
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    example = f"give {kind.__name__}({known[0]}=...), or a dictionary of {', '.join(known[:3])} ..."
-    if not isinstance(value, Mapping):
-        raise UserError(f"{name}={value!r} is no {kind.__name__}: {example}")
-    for key in value:
-        if key not in known:
-            close = get_close_matches(str(key), known, n=2)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(known)}"
-            raise UserError(f"{name} has no setting {key!r}. {hint}")
-    hints = typing.get_type_hints(kind)
-    return kind(**{key: settled(one, hints[key], f"{name}.{key}") for key, one in value.items()})
 
 
 def words_of(hint: Any) -> str:

@@ -15,9 +15,9 @@ from vjepa_distill.optim import precision
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
+from vjepa_distill.settings import settings
 from vjepa_distill.stages.distill import Distill, fitting
 from vjepa_distill.standardise import Standardiser
-from vjepa_distill.values import settings
 
 
 def distill(config: DistillConfig | Mapping[str, Any]) -> Path:

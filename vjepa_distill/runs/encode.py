@@ -16,7 +16,7 @@ from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
 from vjepa_distill.evaluate import encode as rows
 from vjepa_distill.progress import progress
-from vjepa_distill.values import settled
+from vjepa_distill.settings import settled
 
 
 def encode(

@@ -17,8 +17,8 @@ from vjepa_distill.log import RunLog
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
 from vjepa_distill.runs.shared import loop_of, record_of, world_of
 from vjepa_distill.schedule import ema_momentum, resolve
+from vjepa_distill.settings import settings
 from vjepa_distill.stages.jepa import Jepa
-from vjepa_distill.values import settings
 
 
 def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
