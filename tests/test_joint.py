@@ -58,11 +58,10 @@ def twins(model: str, folder: Path, **options: Any) -> tuple[Any, Any]:
 
 
 def own_tokens(own: Any, images: Tensor) -> Tensor:
-    """timm's way: its constants, its forward_features, the norm that it may keep in its head."""
+    """timm's way: its constants, its forward_features."""
     config = timm.data.resolve_data_config({}, model=own)
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
-    tokens = own.forward_features((images - mean) / std)[:, own.num_prefix_tokens :]
-    return own.fc_norm(tokens) if isinstance(own.norm, nn.Identity) else tokens
+    return own.forward_features((images - mean) / std)[:, own.num_prefix_tokens :]
 
 
 @torch.no_grad()
@@ -106,11 +105,10 @@ def test_only_kept_tokens_enter_the_blocks() -> None:
     assert lengths == [2 * 5 + 3]  # in each of two tubelets one class token and four registers
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
-def test_timms_own_random_dropping_of_patches_has_no_say(model: str) -> None:
-    backbone = create(model, temporal="joint", timm={**SMALL, "patch_drop_rate": 0.5}).train()
-    assert backbone(noise(1, 3, 4, *size(model))).shape == (1, 12, 48)
+@pytest.mark.parametrize("temporal", ["joint", "frames"])
+def test_timms_own_random_dropping_of_patches_is_refused(temporal: str) -> None:
+    with pytest.raises(UserError, match=r"patch_drop_rate.*leave it out"):
+        create("vit_tiny_patch16_224", temporal=temporal, timm={**SMALL, "patch_drop_rate": 0.5})
 
 
 @torch.no_grad()

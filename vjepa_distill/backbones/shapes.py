@@ -60,9 +60,19 @@ class Shapes:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
         if "meta tensor" in reason:
             return f"timm's {self.name} reads values to know its shapes ({reason}); try another model"
-        built = f"it is built for {self.native[0]} x {self.native[1]}"
-        mend = "try another model" if self.native == (H, W) else f"try to build it with size: [{H}, {W}]"
-        return f"timm's {self.name} does not take {H} x {W} pixels ({reason}); {built}; {mend}"
+        others = [size for size in ((near(H), near(W)), own_size(self.model)) if self.works(*size)]
+        words = f"timm's {self.name} does not take {H} x {W} pixels ({reason})"
+        if others:
+            words += f"; it takes {' or '.join(f'{h} x {w}' for h, w in dict.fromkeys(others))}"
+        return words if self.native == (H, W) else f"{words}; or try to build it with size: [{H}, {W}]"
+
+    @torch.no_grad()
+    def works(self, H: int, W: int) -> bool:
+        """Whether an image of that size passes, found out anew."""
+        try:
+            return locate(self.model, torch.zeros(1, 3, H, W, device="meta")) is not None
+        except Exception:  # as in `measure`
+            return False
 
     def takes(self, H: int, W: int) -> bool:
         """Whether the model takes images of that size."""
@@ -73,12 +83,22 @@ class Shapes:
         return True
 
 
+def near(pixels: int) -> int:
+    """The multiple of 32 that is nearest: what most models halve five times."""
+    return max(32, round(pixels / 32) * 32)
+
+
 def native_size(model: Any) -> tuple[int, int]:
     """Rows and columns of the images that a model was built for."""
     for owner in (model, getattr(model, "patch_embed", None)):
         size = getattr(owner, "img_size", None)
         if isinstance(size, tuple) and len(size) == 2:
             return size
+    return own_size(model)
+
+
+def own_size(model: Any) -> tuple[int, int]:
+    """Rows and columns of the images that timm trained it on."""
     height, width = model.pretrained_cfg["input_size"][1:]
     return height, width
 

@@ -42,7 +42,9 @@ def create(
 ) -> nn.Module:
     """The timm model of that name as a backbone; UserError when it, or its weights, cannot be had.
 
-    A plain ViT that can drop tokens encodes only what is kept; every other model sees hidden cells blanked.
+    Its tokens are those of timm's own `forward_features`: of models that norm what they pooled (`fc_norm`, as
+    EVA02 and BEiT do) they are not normed. A plain ViT that can drop tokens encodes only what is kept; every
+    other model sees hidden cells blanked.
 
     Args:
         model: timm's name, e.g. "vit_tiny_patch16_224" or "convnext_atto.d2_in1k".
@@ -63,10 +65,12 @@ def create(
             "both `weights` and `pretrained` are given; drop one: either a file or timm's own weights"
         )
     options = dict(timm or {})
+    if options.get("patch_drop_rate"):
+        raise UserError("timm: {patch_drop_rate}: what a student sees is the masks' to say; leave it out")
     sides = two(size)
     built = build(model, pretrained, options, sides)
     if weights:
-        load_strictly(built, weights, model)
+        load_strictly(built, weights, model, sides)
     fit(built, model, sides)
     images: Images | Joint
     if temporal == "joint":
@@ -104,7 +108,6 @@ def adapt(built: Any, model: str, size: tuple[int, int] | None, tubelet: int, ti
     if is_plain(built, shapes.native, shapes(*shapes.native)):
         only_features(built, model)
         return Frames(built, tubelet, time)
-    keep_final_norm(built)
     return Maps(built, shapes, tubelet, time)
 
 
@@ -119,24 +122,12 @@ def is_plain(built: Any, size: tuple[int, int], output: Output) -> bool:
 
 
 def only_features(vit: Any, model: str) -> None:
-    """Drop what a ViT's `forward_features` does not use, but for the final norm; UserError if it is none."""
+    """Drop the head of a ViT, which `forward_features` does not use; UserError if it is none."""
     if not hasattr(vit, "patch_embed") or not hasattr(vit, "num_prefix_tokens"):
         raise UserError(
             f"timm's {model} is not a plain ViT: it has no patch tokens to hand out; try another model"
         )
-    keep_final_norm(vit)
     vit.reset_classifier(0, "")
-
-
-def keep_final_norm(model: Any) -> None:
-    """Norm the tokens even where timm's norm sits in the head.
-
-    Models that pool by averaging norm the pooled token (`fc_norm`) and leave their patch tokens raw; here the
-    same norm is applied to the patch tokens, for raw ones differ a hundredfold between channels.
-    """
-    norm, after = getattr(model, "norm", None), getattr(model, "fc_norm", None)
-    if isinstance(norm, nn.Identity) and isinstance(after, nn.Module) and not isinstance(after, nn.Identity):
-        model.norm, model.fc_norm = after, nn.Identity()
 
 
 @torch.enable_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +12,7 @@ import timm as library
 from huggingface_hub import logging as hub_log
 from huggingface_hub.constants import HF_HUB_CACHE
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from vjepa_distill.errors import UserError, brief
 
@@ -33,7 +34,8 @@ def build(model: str, pretrained: bool, options: dict[str, Any], size: tuple[int
     it knows sizes at all.
     """
     if not library.is_model(model):
-        near = get_close_matches(model, library.list_models(), n=3, cutoff=0.5)
+        bare = model.rpartition("/")[2].lower()  # as in hf-hub:timm/NAME
+        near = get_close_matches(bare, library.list_models(), n=3, cutoff=0.5)
         raise UserError(
             f"timm {library.__version__} has no model {model!r}; near it: {', '.join(near) or 'nothing'}"
         )
@@ -68,17 +70,30 @@ def where(model: str) -> str:
     return f" (weights from {source}, kept in {HF_HUB_CACHE}); without a network give weights: PATH"
 
 
-def load_strictly(vit: nn.Module, path: str, model: str) -> None:
-    """The whole model from a safetensors file, every name and shape equal; UserError tells what differs."""
+def load_strictly(vit: nn.Module, path: str, model: str, size: tuple[int, int] | None) -> None:
+    """The whole model from a safetensors file, every name and shape equal; UserError tells what differs.
+
+    size: what the model was built for, where that was asked: then timm's own filter may resample positions.
+    """
     if not Path(path).is_file():
         raise UserError(
             f"there is no weights file {path}; give the safetensors of {model}, or `pretrained: true`"
         )
     try:
-        vit.load_state_dict(load_file(path), strict=True)
+        state = load_file(path)
+        vit.load_state_dict(resampled(state, vit) if size else state, strict=True)
     except Exception as error:
         reason = brief(error, 400)
-        raise UserError(f"{path} does not hold the weights of timm's {model}: {reason}") from error
+        hint = "; or leave `size` out, if timm cannot resample this model's positions" if size else ""
+        raise UserError(f"{path} does not hold the weights of timm's {model}: {reason}{hint}") from error
+
+
+def resampled(state: dict[str, Tensor], vit: nn.Module) -> dict[str, Tensor]:
+    """The tensors for this model's size, by timm's own filter of checkpoints where shapes differ."""
+    own = vit.state_dict()
+    same = all(state[name].shape == own[name].shape for name in state.keys() & own.keys())
+    convert = getattr(sys.modules[type(vit).__module__], "checkpoint_filter_fn", None)
+    return state if same or hasattr(vit, "set_input_size") or convert is None else convert(state, vit)
 
 
 def fit(built: Any, model: str, size: tuple[int, int] | None) -> None:
