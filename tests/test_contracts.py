@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from tests.wrong_encoders import (
     WRONG,
     BranchesOnValues,
+    GivesATuple,
+    IgnoresKeep,
     NeedsTwoRows,
     OverflowsInFp16,
     SharesStateWithItsCopy,
@@ -204,10 +206,17 @@ def test_what_overflows_and_where_it_stops_is_named() -> None:
     rows = {f.check: f for f in examine_backbone(OverflowsInFp16)}
     assert "first in amplify (Linear)" in rows["fits into fp16"].came
     rows = {f.check: f for f in examine_backbone(StopsInForward)}
-    assert "ZeroDivisionError" in rows["shape and grid agree"].came
-    assert "wrong_encoders.py" in rows["shape and grid agree"].mend
-    assert "in forward" in rows["shape and grid agree"].mend
-    assert "no leak from hidden pixels" not in rows, "nothing to be judged yet"
+    assert "ZeroDivisionError" in rows["members"].came
+    assert "wrong_encoders.py" in rows["members"].mend
+    assert "in forward" in rows["members"].mend
+    assert list(rows) == ["members"], "nothing else to be judged yet"
+
+
+def test_what_comes_in_place_of_tokens_is_told() -> None:
+    rows = {f.check: f for f in examine_backbone(GivesATuple)}
+    assert rows["members"].came == "forward gives a tuple"
+    rows = {f.check: f for f in examine_backbone(IgnoresKeep)}
+    assert rows["shape and grid agree"].mend.startswith("keep is ignored: before tokens mix, select")
 
 
 def test_an_encoder_is_left_as_it_was() -> None:

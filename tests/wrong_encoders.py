@@ -169,6 +169,45 @@ class IgnoresItsWeights(Sound):
         return self.unregistered[0](clip, keep) + (tokens - tokens.detach())
 
 
+class GivesATuple(Sound):
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor]:  # type: ignore[override]
+        return (super().forward(clip, keep),)
+
+
+class GivesAPlainGrid(Sound):
+    def grid(self, T: int, H: int, W: int) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(super().grid(T, H, W))
+
+
+class IgnoresKeep(Sound):
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        return super().forward(clip)
+
+
+class KeepsStateInItsClass(Sound):
+    """An average of training in a class attribute, where deepcopy does not find it."""
+
+    seen: dict[str, float] = {}  # noqa: RUF012
+
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        if self.training:
+            self.seen["mean"] = self.seen.get("mean", 0.0) + float(clip.mean())
+        return super().forward(clip, keep) * (1 + self.seen.get("mean", 0.0))
+
+
+SHARED = nn.Linear(48, 48)
+
+
+class SharesAPartWithOthers(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = SHARED
+
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        tokens = super().forward(clip, keep)
+        return tokens + self.part(tokens)
+
+
 class StopsInForward(Sound):
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         return super().forward(clip, keep) * (1 // 0)
@@ -190,6 +229,11 @@ WRONG: dict[type[nn.Module], str] = {
     NormalisesInPlace: "deterministic in eval",
     HasAHeadNobodyUses: "gradient reaches every parameter",
     SharesStateWithItsCopy: "deepcopy is independent",
+    KeepsStateInItsClass: "deepcopy is independent",
+    SharesAPartWithOthers: "state loads into a fresh one",
+    GivesATuple: "members",
+    GivesAPlainGrid: "members",
+    IgnoresKeep: "shape and grid agree",
     PositionsAfterKeeping: "keep-all equals full",
     CentresOverTheBatch: "rows are independent",
     IgnoresItsWeights: "state_dict round-trips",

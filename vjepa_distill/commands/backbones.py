@@ -65,6 +65,15 @@ class Source:
     """What a run trained it on."""
     options: dict[str, Any] = field(default_factory=dict)
 
+    def built(self) -> Any:
+        """The encoder; UserError where what is made is no module."""
+        from torch import nn
+
+        module = self.build()
+        if not isinstance(module, nn.Module):
+            raise UserError(f"{self.name} makes a {type(module).__name__}: a backbone is a torch.nn.Module")
+        return module
+
 
 def find(name: str, options: dict[str, Any]) -> Source:
     """What stands behind a registered name, ``file.py:Class``, a run folder or an exported file."""

@@ -16,7 +16,7 @@ def run(source: Any, chosen: Any) -> int:
     """
     from vjepa_distill.testing import examine_backbone
 
-    module = source.build()
+    module = source.built()
     clip = clip_for(module, chosen.clip)
     findings = examine_backbone(module, *clip, fresh=source.fresh, optional=chosen.compile)
     if chosen.json:

@@ -54,8 +54,13 @@ def measure(backbone: Any, clips: Sequence[tuple[int, int, int]], device: torch.
 def once(backbone: nn.Module, clip: tuple[int, int, int], device: torch.device) -> Cost:
     """One pass under torch's counter (matrix products, convolutions, attention; a multiply-add is 2)."""
     pixels = torch.rand(1, 3, *clip, device=device)
-    with FlopCounterMode(display=False) as counter:
-        memory, memory_of, seconds = peak(lambda: backbone(pixels), device)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into torch's fused layers
+    try:
+        with FlopCounterMode(display=False) as counter:
+            memory, memory_of, seconds = peak(lambda: backbone(pixels), device)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return Cost(clip, counter.get_total_flops(), seconds, 1, memory, memory_of)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief, raised_at
 
 CLIP = (16, 224, 224)
 SIDES = (224, 256, 384, 112, 64)
@@ -23,7 +23,9 @@ def run(source: Any, chosen: Any) -> int:
 
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = source.build().eval().to(device)
+    module = source.built().eval().to(device)
+    if not callable(getattr(module, "grid", None)):
+        raise UserError(f"{source.name} has no grid(T, H, W); type vjepa-distill backbones check NAME")
     clips = [clip_for(module, chosen.clip)] if chosen.clip else clips_of(module, source.clip)
     try:
         cost = measure(module, clips, device)
@@ -100,7 +102,11 @@ def described(module: Any, source: Any) -> dict[str, str]:
     """What the encoder says of itself; the weights of a stored one are those of its file."""
     from vjepa_distill.protocols import Described
 
-    said = module.describe() if isinstance(module, Described) else {}
+    try:
+        said = module.describe() if isinstance(module, Described) else {}
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {brief(problem, 200)} ({raised_at(problem)})"
+        raise UserError(f"describe() of {source.name} raised {reason}") from problem
     if not isinstance(said, dict):
         raise UserError(f"describe() of {source.name} gives {said!r}; expected a dictionary of words")
     facts = {key: str(said.get(key, UNSAID)) for key in (*WORDS, *sorted(set(said) - set(WORDS)))}

@@ -114,9 +114,19 @@ def check_state(backbone: Any, clip: Tensor) -> str:
 @torch.no_grad()
 def check_fresh(backbone: Any, clip: Tensor, factory: Factory) -> str:
     """`state_dict` holds all there is: another one, differently begun, gives the same tokens with it."""
+    before, saved = seeded(backbone, clip), state_of(backbone)
     other = build(factory, seed=1).eval()
-    other.load_state_dict(backbone.state_dict(), strict=True)
-    return restored(other, seeded(backbone, clip), clip)
+    scramble(other)
+    moved = difference(seeded(backbone, clip), before)
+    backbone.load_state_dict(saved, strict=True)  # where the two are one, put back what was scrambled
+    require(
+        moved == 0,
+        "another one that is built to share nothing with it",
+        "tokens that moved with the other's parameters",
+        "make every part in __init__, and keep none in a class attribute or a global",
+    )
+    other.load_state_dict(saved, strict=True)
+    return restored(other, before, clip)
 
 
 def restored(other: Any, before: Tensor, clip: Tensor) -> str:
@@ -146,10 +156,12 @@ def check_copy(backbone: Any, clip: Tensor) -> str:
     same = all(torch.equal(value, saved[name]) for name, value in state_of(backbone).items())
     moved = difference(seeded(backbone, clip), before)
     backbone.load_state_dict(saved, strict=True)  # where the two are one, put back what was scrambled
+    seeded(other.train(), 1 - clip)
+    moved = max(moved, difference(seeded(backbone, clip), before))
     require(
         same and moved == 0,
         "the original to stay as it was when its copy learns",
         "an original that moved with its copy",
-        "share no tensors or modules between copies (look for __deepcopy__ and class attributes)",
+        "share no tensors or modules between copies (look for __deepcopy__, class attributes and globals)",
     )
     return "an equal, independent twin"

@@ -24,9 +24,15 @@ from vjepa_distill.testing.tools import (
 )
 from vjepa_distill.tokens import Grid
 
+IGNORED = (
+    "keep is ignored: before tokens mix, select tokens = vjepa_distill.take(tokens, keep), or wrap the "
+    "encoder in vjepa_distill.Hidden"
+)
 
+
+@torch.no_grad()
 def check_members(backbone: Any, clip: Tensor) -> str:
-    """A torch.nn.Module with an integer embed_dim, and a grid that takes the clip."""
+    """A torch.nn.Module with an integer embed_dim, a grid that takes the clip, and a tensor that comes."""
     require(
         isinstance(backbone, nn.Module), "a torch.nn.Module", type(backbone).__name__, "derive from nn.Module"
     )
@@ -55,9 +61,19 @@ def check_members(backbone: Any, clip: Tensor) -> str:
             f"its grid refuses the clip: {error}",
             "check with T, H, W that it takes (--clip T H W)",
         ) from error
-    sound = isinstance(grid, tuple) and len(grid) == 3 and all(isinstance(n, int) and n > 0 for n in grid)
+    sound = isinstance(grid, Grid) and all(isinstance(n, int) and n > 0 for n in grid)
     require(
-        sound, "grid(T, H, W) to be a Grid of three positive integers", repr(grid), "return Grid(t, h, w)"
+        sound,
+        "grid(T, H, W) to be a vjepa_distill.Grid of three positive integers",
+        f"{type(grid).__name__} {grid!r}",
+        "return vjepa_distill.Grid(t, h, w)",
+    )
+    tokens = seeded(backbone, clip)
+    require(
+        isinstance(tokens, Tensor),
+        "a tensor of tokens",
+        f"forward gives a {type(tokens).__name__}",
+        "return the tokens alone, [B, K or L, embed_dim]",
     )
     return f"embed_dim {width}, grid {' x '.join(map(str, grid))} of {T} frames of {H} x {W}"
 
@@ -83,7 +99,9 @@ def check_shape(backbone: Any, clip: Tensor) -> str:
             tokens.shape == (len(clip), count, backbone.embed_dim),
             f"tokens of shape {(len(clip), count, backbone.embed_dim)} with {count} of {grid.length} kept",
             str(tuple(tokens.shape)),
-            f"make grid, embed_dim and the tokens agree (the grid says {tuple(grid)})",
+            IGNORED
+            if keep is not None and tokens.shape[1:2] == (grid.length,) != (count,)
+            else f"make grid, embed_dim and the tokens agree (the grid says {tuple(grid)})",
         )
         require(
             tokens.is_floating_point() and bool(tokens.isfinite().all()),
