@@ -108,6 +108,24 @@ def test_a_missing_plugin_is_named_with_what_to_install(tmp_path, student):
         exports.load_backbone(path)
 
 
+def test_a_file_that_changed_since_the_run_is_told(tmp_path, caplog):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from vjepa_distill.backbones.vjepa import VideoViT\n"
+        "class Own(VideoViT): __init__ = lambda self: VideoViT.__init__(self, 1, 24, 2)\n"
+    )
+    own = registry.create("backbone", f"{file}:Own")
+    record = {"backbone": registry.provenance("backbone", f"{file}:Own", {})}
+    exports.export_backbone(tmp_path / "student.safetensors", own, record)
+    exports.load_backbone(tmp_path)
+    assert not caplog.records
+    file.write_text(file.read_text() + "# a comment\n")
+    exports.load_backbone(tmp_path)
+    (said,) = caplog.records
+    assert "its file has changed since the run" in said.getMessage()
+    assert said.getMessage().count("sha256:") == 2
+
+
 def test_a_head_fits_only_the_student_it_was_trained_with(run, student):
     assert exports.load_head(run)(torch.randn(1, 5, 48)).shape == (1, 5, 10)
     exports.export_backbone(run / "student.safetensors", student, made(stage="jepa"))

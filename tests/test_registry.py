@@ -484,7 +484,7 @@ def test_a_file_stands_in_for_a_name(model_file: Path) -> None:
 def test_a_file_that_cannot_give_the_class_is_refused_with_words(model_file: Path) -> None:
     for name, words in {
         "nowhere.py:Net": "there is no file nowhere.py",
-        f"{model_file}:Nett": "has no attribute 'Nett'",
+        f"{model_file}:Nett": "has no 'Nett'",
     }.items():
         with pytest.raises(UserError, match=words):
             registry.create("backbone", name)

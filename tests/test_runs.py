@@ -59,6 +59,36 @@ def test_distill_then_jepa_then_both_load(tmp_path, world_folder, tiny_distill, 
     assert list((second / "tensorboard").glob("events*"))
 
 
+MISBEHAVING = {
+    "class NoKeep(Sound): forward = lambda self, clip: clip": "NoKeep does not run: TypeError",
+    "class Two(Sound): forward = lambda self, *a: (1, 2)": "Two gives tuple where (1, 4, 24) is due",
+    "class One(Sound): forward = lambda self, *a: VideoViT.forward(self, *a).mean(1)": "gives (1, 24) where",
+    "class Odd(Sound): grid = lambda self, *size: (1, 2, 3)": "its grid gives a tuple, not a vjepa_d",
+    "class Stops(Sound): forward = lambda self, *a: 1 / 0": "ZeroDivisionError: division by zero (e.py:",
+    "class Bare(Sound): __init__ = lambda self: 1 / 0": "cannot be built: ZeroDivisionError",
+    "class Plain: pass": "makes a Plain: expected a torch.nn.Module with an integer embed_dim",
+}
+
+
+@pytest.mark.parametrize("code", MISBEHAVING)
+@pytest.mark.parametrize("stage", ["distill", "jepa-train"])
+def test_an_encoder_that_breaks_the_contract_is_refused_before_the_run(
+    stage, code, tmp_path, world_folder, tiny_distill, tiny_jepa, capsys
+):
+    """In one line with its name and where to look, and the folder is free for the next try."""
+    sound = "from vjepa_distill.backbones.vjepa import VideoViT\nclass Sound(VideoViT):\n"
+    sound += "    def __init__(self): super().__init__(1, 24, 2, tubelet=(2, 8, 8))\n"
+    (tmp_path / "e.py").write_text(f"{sound}{code}\n")
+    name = f"{tmp_path}/e.py:{code.split()[1].partition('(')[0].rstrip(':')}"
+    tiny = tiny_distill if stage == "distill" else tiny_jepa
+    given = [*(o for o in tiny if not o.startswith("--student")), "--student.name", name]
+    assert run(stage, *given, "--data.root", world_folder, "--out", tmp_path / "run") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("vjepa-distill: error: ")
+    assert MISBEHAVING[code] in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_random_teacher_is_told_how_it_takes_weights():
     from vjepa_distill.config import Component
     from vjepa_distill.runs.distill import weights_for

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,9 +21,12 @@ from vjepa_distill.data.quarantine import listed
 from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, brief, raised_at
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, Decoder, ModuleLike, Recomputing, Timeline
+from vjepa_distill.tokens import Grid
+
+CONTRACT = "to see what it promises, and how to mend it, type vjepa-distill backbones check"
 
 
 def device_of(name: str) -> torch.device:
@@ -146,8 +149,53 @@ def loader_of(config: Run, clips: VideoClips, ranks: Ranks) -> Loader:
 
 
 def encoder_of(component: Component) -> Backbone:
-    """A registered backbone, a file's class, or the student of a run."""
-    return exports.load_backbone(component.name, options=component.options or None)
+    """A registered backbone, a file's class, or the student of a run; UserError for what is no backbone."""
+    encoder: Any = exports.load_backbone(component.name, options=component.options or None)
+    width, grid = getattr(encoder, "embed_dim", None), getattr(encoder, "grid", None)
+    if not (isinstance(encoder, torch.nn.Module) and isinstance(width, int) and callable(grid)):
+        raise UserError(
+            f"{component.name} makes a {type(encoder).__name__}: expected a torch.nn.Module with an integer "
+            f"embed_dim and a method grid(T, H, W); {CONTRACT} {component.name}"
+        )
+    return cast(Backbone, encoder)
+
+
+def grid_of(name: str, encoder: Backbone, clip: tuple[int, int, int]) -> Grid:
+    """The grid of an encoder's tokens; UserError, which names it, for a clip that it does not take."""
+    try:
+        grid: Any = encoder.grid(*clip)
+    except ValueError as problem:
+        raise UserError(f"{name}: {problem}") from problem
+    if not isinstance(grid, Grid):
+        raise UserError(
+            f"{name}: its grid gives a {type(grid).__name__}, not a vjepa_distill.Grid; {CONTRACT} {name}"
+        )
+    return grid
+
+
+@torch.no_grad()
+def try_out(name: str, encoder: Any, clip: tuple[int, int, int], device: torch.device, masked: bool) -> None:
+    """One clip through an encoder before a run begins: what comes must be the tokens that its grid promises.
+
+    masked: keep a few of the cells alone, as a student must be able to; else the whole clip.
+    UserError, which sends to the contract, for whatever else comes or is raised.
+    """
+    mode = encoder.training
+    try:
+        length = grid_of(name, encoder, clip).length
+        keep = torch.arange(min(4, length), device=device)[None] if masked else None
+        tokens = encoder.eval()(torch.zeros(1, 3, *clip, device=device), keep)
+        due = (1, length if keep is None else keep.shape[1], encoder.embed_dim)
+        came = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else type(tokens).__name__
+        wrong = "" if came == due else f"gives {came} where {due} is due"
+    except UserError:
+        raise
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {brief(problem, 200)} ({raised_at(problem)})"
+        raise UserError(f"{name} does not run: {reason}; {CONTRACT} {name}") from problem
+    if wrong:
+        raise UserError(f"{name} {wrong} for {clip[0]} frames of {clip[1]} x {clip[2]}; {CONTRACT} {name}")
+    encoder.train(mode)
 
 
 def untrained(component: Component) -> bool:

@@ -129,6 +129,11 @@ class Data:
         require(self.workers >= 0, f"data.workers={self.workers}: give 0 or more")
 
     @property
+    def clip(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        return self.num_frames, *self.shape
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
         sides = [self.size, self.size] if isinstance(self.size, int) else self.size

@@ -1,7 +1,9 @@
 """The one exception a user is meant to see: a line that says what was given, expected, and what to type."""
 
 import re
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -14,6 +16,13 @@ def one_of(what: str, given: str, known: Iterable[str]) -> None:
     """UserError unless the value given for `what` is among those known."""
     if given not in known:
         raise UserError(f"{what}={given!r} is not one of {', '.join(known)}")
+
+
+def raised_at(problem: BaseException) -> str:
+    """The last line of code that is no installed library's on the way to an exception: ``file.py:12``."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "an unknown line"
 
 
 def brief(problem: BaseException, length: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from vjepa_distill.errors import UserError, brief, one_of
 from vjepa_distill.files import write_atomic
 from vjepa_distill.heads import Projector
 from vjepa_distill.protocols import Backbone, ModuleLike
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 WHICH = ("student", "teacher")
@@ -109,6 +112,8 @@ def load_backbone(
     made = read_record(path)["backbone"]
     if words := registry.missing(made):
         raise UserError(words)
+    if words := registry.changed(made):
+        _log.warning("%s: its file has changed since the run: %s", path, words)
     backbone = registry.create("backbone", made["name"], **_without_first_values(made["options"], True))
     return backbone if random_weights else _fill(backbone, path)
 

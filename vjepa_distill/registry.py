@@ -21,8 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from vjepa_distill.discovery import Found, discover, warn
-from vjepa_distill.errors import UserError
-from vjepa_distill.hookspecs import API
+from vjepa_distill.errors import UserError, brief, raised_at
+from vjepa_distill.hookspecs import API, PROJECT
 from vjepa_distill.offers import KINDS, ONLY, Offer, Plugin, near
 from vjepa_distill.values import misfits
 
@@ -31,6 +31,7 @@ __all__ = [
     "Offer",
     "Plugin",
     "catalogue",
+    "changed",
     "check_options",
     "create",
     "missing",
@@ -125,8 +126,17 @@ def create(kind: str, name: str, **options: Any) -> Any:
     try:
         inspect.signature(factory).bind(*bound, **options)
     except TypeError as problem:
-        raise UserError(f"{kind} {name!r}: {problem}") from problem
-    return factory(*bound, **options)
+        raise UserError(f"{kind} {name!r}: {problem}; options are given as '{{NAME: VALUE}}'") from problem
+    try:
+        return factory(*bound, **options)
+    except UserError:
+        raise
+    except Exception as problem:  # whatever a stranger's constructor says
+        reason = f"{type(problem).__name__}: {brief(problem, 300)}"
+        given = f" with {options}" if options else ""
+        raise UserError(
+            f"{kind} {name!r}{given} cannot be built: {reason} ({raised_at(problem)})"
+        ) from problem
 
 
 def create_backbone(name: str, **options: Any) -> Any:
@@ -180,6 +190,15 @@ def missing(record: Mapping[str, Any]) -> str:
     return f"{made_by}, {installed}. Type: pip install '{distribution}=={version}'"
 
 
+def changed(record: Mapping[str, Any]) -> str:
+    """What to say where ``file.py:Class`` is no longer the file of this provenance; else empty."""
+    name = record["name"]
+    if not _FILE.fullmatch(name):
+        return ""
+    now = _file_offer(record["kind"], name).version
+    return "" if now == record["version"] else f"{name} was {record['version']} and is now {now}"
+
+
 def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The factory behind a name and what comes first in its call, once it is known to take these options."""
     offer, bound = resolve(kind, name)
@@ -218,7 +237,14 @@ def _load(offer: Offer, target: Callable[..., Any] | str) -> Callable[..., Any]:
     try:
         found: Any = _run_file(source) if source.endswith(".py") else import_module(source)
         for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise UserError(
+                    f"{offer.kind} {offer.name!r} of {offer.origin}: {source} has no {part!r}."
+                    f"{near(part, [known for known in vars(found) if not known.startswith('_')])}"
+                )
             found = getattr(found, part)
+    except UserError:
+        raise
     except Exception as problem:
         reason = f"{type(problem).__name__}: {problem}"
         words = f"{offer.kind} {offer.name!r} of {offer.origin} cannot be loaded from {target!r}: {reason}"
@@ -270,7 +296,14 @@ def _unknown(kind: str, name: str, offers: Mapping[str, Offer]) -> str:
         return f"{kind} {name!r}: plugin {family!r} is left out by {ONLY}={os.environ.get(ONLY, '')!r}"
     nearby = get_close_matches(family, [other.partition("/")[0] for other in offers if other.endswith("/*")])
     meant = [f"{one}/{model or '*'}" for one in nearby]
+    if name.endswith(".py"):
+        return f"{kind} {name!r}: name the class in it, as {name}:Class"
     closest = near(name, [*meant, *(other for other in offers if not other.endswith("/*"))])
+    if kind == "backbone" and "/" not in name:
+        closest = f" A name is FAMILY/MODEL, as in timm/{name}."
     broken = ", ".join(plugin.name for plugin in found.plugins if plugin.error)
     hint = f" Broken plugins, which may have had it: {broken}." if broken else ""
+    groups = get_close_matches(PROJECT, {*metadata.entry_points().groups} - {PROJECT}, cutoff=0.8)
+    if groups:
+        hint += f" Entry points of the group {groups[0]!r} are not read: a plugin's is {PROJECT!r}."
     return f"there is no {kind} {name!r}.{closest} Known: {', '.join(offers)}.{hint}"

@@ -43,8 +43,10 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
         world.log.say(f"teacher {taught.name}, {assemble.size_of(teacher)}")
         if assemble.untrained(taught):
             world.log.say(f"WARNING: the teacher has random weights. Type {weights_for(key, taught)}")
-        check_grids(student, teacher, config)
+        shown = check_grids(student, teacher, config)
         stage.to(world.device)
+        assemble.try_out(config.student.name, student, config.data.clip, world.device, masked=True)
+        assemble.try_out(taught.name, teacher, shown, world.device, masked=False)
         if world.state is None:
             estimate(stage, config, world, videos)
         loop = loop_of(stage, {"student": student}, config, world, videos)
@@ -55,17 +57,15 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
     return Path(config.out)
 
 
-def check_grids(student: Backbone, teacher: Backbone, config: DistillConfig) -> None:
-    """A clip that the student, or the teacher at any size of it, does not take is refused by name."""
-    clip = (config.data.num_frames, *config.data.shape)
+def check_grids(student: Backbone, teacher: Backbone, config: DistillConfig) -> tuple[int, int, int]:
+    """The clip that the teacher is shown; one that it or the student does not take is refused by name."""
+    frames, height, width = config.data.clip
+    grid = assemble.grid_of(config.student.name, student, config.data.clip)
     (taught,) = config.teachers.values()
-    name = config.student.name
     try:
-        grid = student.grid(*clip)
-        name = taught.name
-        fitting(teacher, *clip, grid)
+        return frames, *fitting(teacher, frames, height, width, grid)
     except ValueError as problem:
-        raise UserError(f"{name}: {problem}") from problem
+        raise UserError(f"{taught.name}: {problem}") from problem
 
 
 def weights_for(key: str, taught: Component) -> str:

@@ -53,6 +53,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         )
         check_masks(stage, config)
         stage.to(world.device)
+        assemble.try_out(config.student.name, student, config.data.clip, world.device, masked=True)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
         watch = Watch(**vars(config.collapse))
         loop_of(stage, parts, config, world, videos, watch).run()
@@ -65,10 +66,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
 
 def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:
     """The student's tubelets are those the spans are counted in."""
-    try:
-        grid = student.grid(config.data.num_frames, *config.data.shape)
-    except ValueError as problem:
-        raise UserError(f"{config.student.name}: {problem}") from problem
+    grid = assemble.grid_of(config.student.name, student, config.data.clip)
     if grid.t != sum(timeline):
         raise UserError(
             f"{config.student.name} makes {grid.t} tubelets of {config.data.num_frames} frames, but tubelet="
@@ -78,7 +76,7 @@ def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> Non
 
 def check_masks(stage: Jepa, config: JepaConfig) -> None:
     """An impossible mask is refused now, with the grid and the numbers, and not at the first step."""
-    grid = stage.student.grid(config.data.num_frames, *config.data.shape)
+    grid = stage.student.grid(*config.data.clip)
     for view in stage.views:
         view.split(grid, Draw(config.seed, torch.zeros(1, dtype=torch.int64)))
 
