@@ -379,6 +379,46 @@ def test_a_stored_encoder_is_checked_and_shown(tmp_path: Path, capsys) -> None:
     assert facts["options"] == {"width": 8}
 
 
+def test_torchs_fused_layers_are_counted(tmp_path: Path, capsys) -> None:
+    """TransformerEncoderLayer in eval() runs one kernel that torch's counter does not know."""
+    (tmp_path / "two.py").write_text(
+        "from torch import nn\n"
+        "from vjepa_distill import Grid\n"
+        "class Two(nn.Module):\n"
+        "    embed_dim = 8\n"
+        "    def __init__(self, depth: int):\n"
+        "        super().__init__()\n"
+        "        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)\n"
+        "        self.mix = nn.TransformerEncoder(layer, depth)\n"
+        "    def grid(self, T, H, W): return Grid(1, H // 8, W // 8)\n"
+        "    def forward(self, clip, keep=None):\n"
+        "        return self.mix(clip[:, :2, :4, ::8, ::8].flatten(1, 2).flatten(2).transpose(1, 2))\n"
+    )
+    counts = []
+    for depth in (1, 2):
+        options = f"{{depth: {depth}}}"
+        assert (
+            run(
+                "backbones",
+                "show",
+                f"{tmp_path}/two.py:Two",
+                "--options",
+                options,
+                "--clip",
+                4,
+                32,
+                32,
+                "--json",
+            )
+            == 0
+        )
+        counts.append(json.loads(capsys.readouterr().out)["flops"])
+    cells, width = 16, 8
+    linear = 2 * cells * width * (4 * width + 2 * 16)
+    assert counts[0] >= linear
+    assert counts[1] == 2 * counts[0]
+
+
 def test_show_counts_and_measures(tmp_path: Path, capsys, monkeypatch) -> None:
     """One linear layer on one cell: its FLOPs are 2 x inputs x outputs, its parameters can be counted."""
     (tmp_path / "one.py").write_text(

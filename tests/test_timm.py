@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from copy import deepcopy
 from pathlib import Path
@@ -353,6 +354,30 @@ def test_tubelets_of_which_nothing_is_kept_are_not_encoded() -> None:
     backbone(CLIP, torch.arange(6).expand(2, -1))
     backbone(CLIP, torch.tensor([[0, 3, 6, 9], [1, 2, 7, 8]]))
     assert batches == [(2, 1 + 6), (4, 1 + 2)]  # one pass each, with the class token
+
+
+def test_a_model_of_another_size_takes_its_weights_through_timms_own_filter(tmp_path: Path) -> None:
+    """TNT cannot be resized once built; timm resamples its positions when a checkpoint is read."""
+    name, options = "tnt_s_legacy_patch16_224", {"depth": 1}
+    reference, path = timm.create_model(name, **options), str(tmp_path / "tnt.safetensors")
+    save_file(reference.state_dict(), path)
+    other = timm.create_model(name, img_size=(64, 96), **options).eval()
+    convert = importlib.import_module("timm.models.tnt").checkpoint_filter_fn
+    other.load_state_dict(convert(reference.state_dict(), other))
+    clip = noise(1, 3, 2, 64, 96)
+    with torch.no_grad():
+        tokens = create(name, weights=path, size=[64, 96], timm=options).eval()(clip)
+        torch.testing.assert_close(tokens, timms_own(other, clip[:, :, 0], 1), rtol=0, atol=1e-5)
+    save_file(timm.create_model("pit_ti_224").state_dict(), path)
+    with pytest.raises(UserError, match=r"pos_embed.*leave `size` out, if timm cannot resample"):
+        create("pit_ti_224", weights=path, size=160)
+
+
+def test_a_refused_size_is_told_with_sizes_that_work() -> None:
+    with pytest.raises(
+        UserError, match=r"does not take 100 x 90 pixels \(.*\); it takes 96 x 96 or 224 x 224"
+    ):
+        create("swin_tiny_patch4_window7_224", timm={"depths": (1, 1, 1, 1)}).grid(2, 100, 90)
 
 
 def test_a_norm_that_forward_features_does_not_use_is_gone() -> None:

@@ -486,7 +486,7 @@ def test_weights_that_do_not_fit_are_never_loaded_in_part(saved: Callable[..., S
     assert "holds no weights" in refused("hf/a", weights=str(folder))
 
 
-@pytest.mark.parametrize("model_type", ["vjepa2", "videomae", "siglip_vision_model", "dinov2"])
+@pytest.mark.parametrize("model_type", ["vjepa2", "videomae", "siglip_vision_model"])
 def test_a_config_of_fewer_blocks_than_the_weights_is_refused(
     saved: Callable[..., Saved], model_type: str
 ) -> None:
