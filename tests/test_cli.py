@@ -396,22 +396,8 @@ def test_torchs_fused_layers_are_counted(tmp_path: Path, capsys) -> None:
     )
     counts = []
     for depth in (1, 2):
-        options = f"{{depth: {depth}}}"
-        assert (
-            run(
-                "backbones",
-                "show",
-                f"{tmp_path}/two.py:Two",
-                "--options",
-                options,
-                "--clip",
-                4,
-                32,
-                32,
-                "--json",
-            )
-            == 0
-        )
+        how = ["--options", f"{{depth: {depth}}}", "--clip", 4, 32, 32, "--json"]
+        assert run("backbones", "show", f"{tmp_path}/two.py:Two", *how) == 0
         counts.append(json.loads(capsys.readouterr().out)["flops"])
     cells, width = 16, 8
     linear = 2 * cells * width * (4 * width + 2 * 16)
