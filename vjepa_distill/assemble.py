@@ -21,7 +21,7 @@ from vjepa_distill.data.quarantine import listed
 from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
-from vjepa_distill.errors import UserError, brief, raised_at
+from vjepa_distill.errors import UserError, brief, out_of_memory, raised_at
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, Decoder, ModuleLike, Recomputing, Timeline
 from vjepa_distill.tokens import Grid
@@ -191,6 +191,8 @@ def try_out(name: str, encoder: Any, clip: tuple[int, int, int], device: torch.d
     except UserError:
         raise
     except Exception as problem:
+        if out_of_memory(problem):
+            raise
         reason = f"{type(problem).__name__}: {brief(problem, 200)} ({raised_at(problem)})"
         raise UserError(f"{name} does not run: {reason}; {CONTRACT} {name}") from problem
     if wrong:

@@ -18,6 +18,11 @@ def one_of(what: str, given: str, known: Iterable[str]) -> None:
         raise UserError(f"{what}={given!r} is not one of {', '.join(known)}")
 
 
+def out_of_memory(problem: BaseException) -> bool:
+    """CUDA's own class, or the words of the CPU's allocator; told without importing torch."""
+    return type(problem).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(problem)
+
+
 def raised_at(problem: BaseException) -> str:
     """The last line of code that is no installed library's on the way to an exception: ``file.py:12``."""
     frames = traceback.extract_tb(problem.__traceback__)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import UserError, out_of_memory
 
 MEMORY = (
     "out of memory. Try, in this order: --batch_size smaller with --accumulate larger; --checkpointing true; "
@@ -48,13 +48,6 @@ def launcher() -> str:
     """How this run was started: the same number of processes is what an exact continuation needs."""
     world = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun
     return f"torchrun --nproc_per_node {world} -m vjepa_distill" if world else "vjepa-distill"
-
-
-def out_of_memory(problem: RuntimeError) -> bool:
-    """CUDA's own class, or the words of the CPU's allocator."""
-    import torch
-
-    return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
 
 
 def say(words: str) -> None:
