@@ -33,11 +33,18 @@ class Shapes:
         self.name = name
         self.native = size or native_size(self.model)
         self.known: dict[tuple[int, int], Output] = {}
+        self.refused: dict[tuple[int, int], str] = {}
 
     def __call__(self, H: int, W: int) -> Output:
         """The output for images of H x W pixels; UserError in one line for sizes the model cannot take."""
+        if (H, W) in self.refused:
+            raise UserError(self.refused[H, W])
         if (H, W) not in self.known:
-            self.known[H, W] = self.measure(H, W)
+            try:
+                self.known[H, W] = self.measure(H, W)
+            except UserError as refusal:
+                self.refused[H, W] = str(refusal)
+                raise
         return self.known[H, W]
 
     @torch.compiler.disable

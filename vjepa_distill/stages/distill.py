@@ -196,6 +196,8 @@ def fitting(teacher: Backbone, frames: int, height: int, width: int, grid: Grid)
                 "Type --data.num_frames and --data.size that both it and the student take"
             ) from problem
         return found
+    if (native.h, native.w) == (grid.h, grid.w):
+        return height, width
     size = height * grid.h // native.h, width * grid.w // native.w
     return size if _makes(teacher, grid, frames, *size) else (height, width)
 
