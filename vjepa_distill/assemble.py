@@ -21,7 +21,7 @@ from vjepa_distill.data.quarantine import listed
 from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
-from vjepa_distill.errors import UserError, brief, out_of_memory, raised_at
+from vjepa_distill.errors import UserError, accident, out_of_memory
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, Decoder, ModuleLike, Recomputing, Timeline
 from vjepa_distill.tokens import Grid
@@ -187,16 +187,17 @@ def try_out(name: str, encoder: Any, clip: tuple[int, int, int], device: torch.d
         tokens = encoder.eval()(torch.zeros(1, 3, *clip, device=device), keep)
         due = (1, length if keep is None else keep.shape[1], encoder.embed_dim)
         came = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else type(tokens).__name__
-        wrong = "" if came == due else f"gives {came} where {due} is due"
+        if came != due:
+            raise UserError(
+                f"{name} gives {came} where {due} is due for {clip[0]} frames of {clip[1]} x {clip[2]}; "
+                f"{CONTRACT} {name}"
+            )
     except UserError:
         raise
     except Exception as problem:
         if out_of_memory(problem):
             raise
-        reason = f"{type(problem).__name__}: {brief(problem, 200)} ({raised_at(problem)})"
-        raise UserError(f"{name} does not run: {reason}; {CONTRACT} {name}") from problem
-    if wrong:
-        raise UserError(f"{name} {wrong} for {clip[0]} frames of {clip[1]} x {clip[2]}; {CONTRACT} {name}")
+        raise UserError(f"{name} does not run: {accident(problem, 200)}; {CONTRACT} {name}") from problem
     encoder.train(mode)
 
 

@@ -1,6 +1,7 @@
 """The one exception a user is meant to see: a line that says what was given, expected, and what to type."""
 
 import re
+import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,10 +25,18 @@ def out_of_memory(problem: BaseException) -> bool:
 
 
 def raised_at(problem: BaseException) -> str:
-    """The last line of code that is no installed library's on the way to an exception: ``file.py:12``."""
+    """The last line of an author's own code on the way to an exception, as ``file.py:12 in forward``."""
+    folders = [Path(__file__).parent / "testing"]
+    if torch := sys.modules.get("torch"):
+        folders += map(Path, torch.__path__)
     frames = traceback.extract_tb(problem.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "an unknown line"
+    own = [frame for frame in frames if not frame.filename.startswith(tuple(map(str, folders)))] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}"
+
+
+def accident(problem: BaseException, length: int) -> str:
+    """The kind of a stranger's exception, what it says in `brief`, and where it was raised."""
+    return f"{type(problem).__name__}: {brief(problem, length)} ({raised_at(problem)})"
 
 
 def brief(problem: BaseException, length: int) -> str:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from vjepa_distill.discovery import Found, discover, warn
-from vjepa_distill.errors import UserError, brief, out_of_memory, raised_at
+from vjepa_distill.errors import UserError, accident, out_of_memory
 from vjepa_distill.hookspecs import API, PROJECT
 from vjepa_distill.offers import KINDS, ONLY, Offer, Plugin, near
 from vjepa_distill.values import misfits
@@ -134,11 +134,8 @@ def create(kind: str, name: str, **options: Any) -> Any:
     except Exception as problem:  # whatever a stranger's constructor says
         if out_of_memory(problem):
             raise
-        reason = f"{type(problem).__name__}: {brief(problem, 300)}"
         given = f" with {options}" if options else ""
-        raise UserError(
-            f"{kind} {name!r}{given} cannot be built: {reason} ({raised_at(problem)})"
-        ) from problem
+        raise UserError(f"{kind} {name!r}{given} cannot be built: {accident(problem, 300)}") from problem
 
 
 def create_backbone(name: str, **options: Any) -> Any:

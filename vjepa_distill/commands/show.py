@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vjepa_distill.errors import UserError, brief, raised_at
+from vjepa_distill.errors import UserError, accident
 
 CLIP = (16, 224, 224)
 SIDES = (224, 256, 384, 112, 64)
@@ -105,8 +105,7 @@ def described(module: Any, source: Any) -> dict[str, str]:
     try:
         said = module.describe() if isinstance(module, Described) else {}
     except Exception as problem:
-        reason = f"{type(problem).__name__}: {brief(problem, 200)} ({raised_at(problem)})"
-        raise UserError(f"describe() of {source.name} raised {reason}") from problem
+        raise UserError(f"describe() of {source.name} raised {accident(problem, 200)}") from problem
     if not isinstance(said, dict):
         raise UserError(f"describe() of {source.name} gives {said!r}; expected a dictionary of words")
     facts = {key: str(said.get(key, UNSAID)) for key in (*WORDS, *sorted(set(said) - set(WORDS)))}

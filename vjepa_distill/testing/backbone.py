@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from vjepa_distill.errors import raised_at
 from vjepa_distill.testing.compiling import check_compiles, check_exports
 from vjepa_distill.testing.conduct import (
     check_batch,
@@ -162,11 +160,3 @@ def fresh_check(factory: Factory) -> Check:
 
     check.__doc__ = check_fresh.__doc__
     return check
-
-
-def raised_at(error: Exception) -> str:
-    """The last line of an author's own code on the way to an error, as ``file.py:12 in forward``."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
-    own = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames
-    return f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}"

@@ -53,9 +53,9 @@ def read(source: str, which: str = "target", rope: str | None = None) -> Checkpo
     """
     found, config = fetched(source)
     parts = {name: value for name, value in found.items() if isinstance(value, Mapping)}
-    if "predictor" in parts and not {*TARGETS, "encoder"} & parts.keys():
-        raise UserError(f"{source} holds {', '.join(sorted(parts))}, and no encoder")
     if not {*TARGETS, "encoder"} & parts.keys():
+        if "predictor" in parts:
+            raise UserError(f"{source} holds {', '.join(sorted(parts))}, and no encoder")
         state = stripped({name: value for name, value in found.items() if isinstance(value, Tensor)})
         if which != "target":
             raise UserError(
