@@ -22,6 +22,8 @@ from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
 from vjepa_distill.errors import UserError, accident, out_of_memory
+from vjepa_distill.files import cache_folder
+from vjepa_distill.optim import Precision
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, Decoder, ModuleLike, Recomputing, Timeline
 from vjepa_distill.tokens import Grid
@@ -92,9 +94,8 @@ def make_world(data: Data) -> None:
 
 def cache_file(data: Data, decoder: Decoder) -> Path:
     """Where the index of this folder is kept between runs."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = repr((str(Path(data.root).absolute()), data.files, decoder.name))
-    return base / "vjepa_distill" / f"index-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return cache_folder() / f"index-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 @dataclass
@@ -174,17 +175,26 @@ def grid_of(name: str, encoder: Backbone, clip: tuple[int, int, int]) -> Grid:
 
 
 @torch.no_grad()
-def try_out(name: str, encoder: Any, clip: tuple[int, int, int], device: torch.device, masked: bool) -> None:
+def try_out(
+    name: str,
+    encoder: Any,
+    clip: tuple[int, int, int],
+    device: torch.device,
+    masked: bool,
+    how: Precision,
+) -> None:
     """One clip through an encoder before a run begins: what comes must be the tokens that its grid promises.
 
     masked: keep a few of the cells alone, as a student must be able to; else the whole clip.
+    how: the run's precision, whose kernels are tried along with the encoder.
     UserError, which sends to the contract, for whatever else comes or is raised.
     """
     mode = encoder.training
     try:
         length = grid_of(name, encoder, clip).length
         keep = torch.arange(min(4, length), device=device)[None] if masked else None
-        tokens = encoder.eval()(torch.zeros(1, 3, *clip, device=device), keep)
+        with how.guard("try out"), how.autocast():
+            tokens = encoder.eval()(torch.zeros(1, 3, *clip, device=device), keep)
         due = (1, length if keep is None else keep.shape[1], encoder.embed_dim)
         came = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else type(tokens).__name__
         if came != due:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = run(given)
         sys.stdout.flush()  # here, where a reader that is gone can be met
-        sys.exit(code)
+        leave(code)
     except BrokenPipeError:  # as in `backbones list | head -1`: nobody is left to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)
@@ -100,13 +100,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"vjepa-distill: error: {in_one_line(problem, _options(given), value_of(given, '--config'))}",
             file=sys.stderr,
         )
-        sys.exit(2)
+        leave(2)
     except KeyboardInterrupt:
         print(
             "vjepa-distill: interrupted; the same command starts again, and encode goes on where it was",
             file=sys.stderr,
         )
         sys.exit(130)
+
+
+def leave(code: int) -> NoReturn:
+    """End with this code; at once where a thread hangs in a kernel, for Python's own end would crash then."""
+    aside = sys.modules.get("vjepa_distill.kernels.aside")
+    if aside and aside.hanging:
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _options(given: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, never half of each."""
+"""Files that are either the old one or the new one, never half of each; where caches lie."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def write_atomic(path: Path | str, write: Callable[[IO[bytes]], object]) -> Path
         beside.unlink(missing_ok=True)
         raise
     return path
+
+
+def cache_folder() -> Path:
+    """Where that is kept which can be found out again: in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa_distill"

@@ -80,17 +80,18 @@ class Loop:
         weights = {name: term.weight for name, term in self.config.objectives.items() if term.weight}
         for _ in range(OVERFLOWS):
             batches = [self._next() for _ in range(self.config.accumulate)]
-            outcome = train_step(
-                self.forward,
-                self.stage,
-                self.optimizer,
-                self.precision.scaler,
-                batches,
-                weights,
-                self.config.optimizer.clip,
-                self.precision.autocast,
-                step,
-            )
+            with self.precision.guard("step"):
+                outcome = train_step(
+                    self.forward,
+                    self.stage,
+                    self.optimizer,
+                    self.precision.scaler,
+                    batches,
+                    weights,
+                    self.config.optimizer.clip,
+                    self.precision.autocast,
+                    step,
+                )
             if outcome.stepped:
                 return outcome
         raise Diverged(
@@ -140,7 +141,7 @@ class Loop:
             return {}
         count, world = len(self.heldout), self.ranks.world
         mine = range(self.ranks.rank, count, world) if count >= world else range(count)
-        with self.precision.autocast():
+        with self.precision.guard("evaluate"), self.precision.autocast():
             scores = self.stage.evaluate(self.heldout[i].to(self.device) for i in mine)
         counted = torch.tensor([*scores.values(), 1.0], dtype=torch.float64, device=self.device) * len(mine)
         *sums, total = all_mean(counted).tolist()

@@ -39,14 +39,25 @@ def _spared(name: str, parameter: Tensor) -> bool:
     return parameter.ndim < 2 or any(word in leaf for word in ("token", "queries", "pos_embed", "position"))
 
 
+Guarding = Callable[[str], AbstractContextManager]
+"""A context around everything of one kind, such as a step, that keeps wrong kernels out."""
+
+
+def trusting(what: str) -> AbstractContextManager:
+    """No guard: every kernel is taken to be right."""
+    return nullcontext()
+
+
 class Precision(NamedTuple):
     """How matrix products are computed: a context for the forward pass, a loss scaler (idle but for fp16)."""
 
     autocast: Callable[[], AbstractContextManager]
     scaler: torch.amp.GradScaler
+    guard: Guarding = trusting
+    """Around forward and backward pass together."""
 
 
-def precision(amp: str, device: torch.device) -> Precision:
+def precision(amp: str, device: torch.device, guard: Guarding = trusting) -> Precision:
     """bf16, fp16 or fp32 on a device."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
@@ -54,7 +65,7 @@ def precision(amp: str, device: torch.device) -> Precision:
     def autocast() -> AbstractContextManager:
         return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
 
-    return Precision(autocast, scaler)
+    return Precision(autocast, scaler, guard)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

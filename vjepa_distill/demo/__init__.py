@@ -40,6 +40,7 @@ from vjepa_distill.optim import precision
 from vjepa_distill.runs import distill as stage1
 from vjepa_distill.runs import jepa as stage2
 from vjepa_distill.runs.encode import encode
+from vjepa_distill.runs.shared import guard_of
 
 FORMAT = 1
 MARK = "demo.json"
@@ -134,7 +135,8 @@ def teach(folder: Path, plan: Plan) -> None:
     loader = Loader(clips_of(data), plan.batch)
     table = read_labels(Path(data.root) / "labels.csv", ["split"])
     labels = {file: row for file, row in table.items() if row["split"] == "train"}
-    train_teacher(encoder, loader, labels, plan.teacher_steps, precision(amp(), device), device)
+    how = precision(amp(), device, guard_of(amp(), device))
+    train_teacher(encoder, loader, labels, plan.teacher_steps, how, device)
     record = {"stage": "supervised", "backbone": assemble.provenance_of(plan.teacher, encoder)}
     exports.export_backbone(folder / "teacher" / "student.safetensors", encoder, record)
 

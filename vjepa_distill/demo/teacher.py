@@ -86,10 +86,11 @@ def train_teacher(
             clip, answers = batch.clip, labels.of(batch.extras["path"], device)
             if step < steps.moments:
                 clip, answers = moments(clip), {"shape": answers["shape"].repeat_interleave(MOMENTS)}
-            with how.autocast():
-                tokens = encoder(clip)
             optimizer.zero_grad()
-            reader(tokens, answers).backward()
+            with how.guard("teach"):
+                with how.autocast():
+                    tokens = encoder(clip)
+                reader(tokens, answers).backward()
             nn.utils.clip_grad_norm_(parameters(optimizer), 1.0)
             optimizer.step()
             update(step + 1, total)

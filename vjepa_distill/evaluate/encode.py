@@ -15,6 +15,7 @@ from vjepa_distill.data.quarantine import listed
 from vjepa_distill.errors import UserError
 from vjepa_distill.evaluate.parts import Parts
 from vjepa_distill.files import write_atomic
+from vjepa_distill.optim import Guarding, trusting
 from vjepa_distill.protocols import Batch
 
 FORMAT = 1
@@ -29,6 +30,7 @@ def encode(
     pool: Literal["mean", "none"] = "mean",
     device: str | torch.device = "cpu",
     autocast: torch.dtype | None = None,
+    guard: Guarding = trusting,
     bad: Mapping[str, str] | None = None,
     overwrite: bool = False,
     part_rows: int = 128,
@@ -43,7 +45,8 @@ def encode(
     encoder: clip [B, 3, T, H, W] in [0, 1] to tokens [B, L, D]; it is put into eval mode.
     record: JSON of all that decides the numbers (source, fingerprint of the weights, recipe, space ...); a
         result, finished or not, with another record is refused (UserError) unless `overwrite`.
-    autocast: torch.bfloat16 for mixed precision. bad: files that the index already refused, to be listed too.
+    autocast: torch.bfloat16 for mixed precision, whose wrong kernels `guard` keeps out.
+    bad: files that the index already refused, to be listed too.
     progress: called with (clips done, clips in all).
     """
     if loader.clips.shuffle or loader.world != 1:
@@ -58,7 +61,8 @@ def encode(
     try:
         for batch in _batches(loader, progress):
             rows = _rows(batch, loader)
-            tokens = _tokens(encoder, batch.clip[rows], pool, torch.device(device), autocast)
+            with guard("encode"):
+                tokens = _tokens(encoder, batch.clip[rows], pool, torch.device(device), autocast)
             files = [batch.extras["path"][row] for row in rows]
             _check_finite(tokens, files)
             parts.add(tokens, files, loader.clips.quarantine.reasons, done=loader.position)

@@ -11,7 +11,6 @@ from vjepa_distill.config import Component, DistillConfig
 from vjepa_distill.distributed import all_mean
 from vjepa_distill.errors import UserError
 from vjepa_distill.heads import Projector
-from vjepa_distill.optim import precision
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
@@ -45,8 +44,8 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
             world.log.say(f"WARNING: the teacher has random weights. Type {weights_for(key, taught)}")
         shown = check_grids(student, teacher, config)
         stage.to(world.device)
-        assemble.try_out(config.student.name, student, config.data.clip, world.device, masked=True)
-        assemble.try_out(taught.name, teacher, shown, world.device, masked=False)
+        assemble.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
+        assemble.try_out(taught.name, teacher, shown, world.device, False, world.how)
         if world.state is None:
             estimate(stage, config, world, videos)
         loop = loop_of(stage, {"student": student}, config, world, videos)
@@ -89,7 +88,7 @@ def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemb
                 if world.ranks.rank == 0:
                     update(number + 1, count)
 
-    with precision(config.amp, world.device).autocast():
+    with world.how.guard("estimate"), world.how.autocast():
         moments = stage.estimate(batches())
     loader.close()
     for name, found in moments.items():

@@ -16,6 +16,7 @@ from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
 from vjepa_distill.evaluate import encode as rows
 from vjepa_distill.progress import progress
+from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings import settled
 
 
@@ -71,6 +72,7 @@ def encode(
             pool=pool,
             device=on,
             autocast=torch.bfloat16 if amp == "bf16" else None,
+            guard=guard_of(amp, on),
             bad={entry.path: entry.why for entry in index.bad},
             overwrite=overwrite,
             progress=update,

@@ -53,7 +53,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         )
         check_masks(stage, config)
         stage.to(world.device)
-        assemble.try_out(config.student.name, student, config.data.clip, world.device, masked=True)
+        assemble.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
         watch = Watch(**vars(config.collapse))
         loop_of(stage, parts, config, world, videos, watch).run()

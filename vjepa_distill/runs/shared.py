@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ from vjepa_distill.config import Component, Run
 from vjepa_distill.distributed import Ranks, broadcast_object, process_group, wrap
 from vjepa_distill.errors import UserError
 from vjepa_distill.health import Watch
+from vjepa_distill.kernels.guard import Guard
 from vjepa_distill.log import RunLog
 from vjepa_distill.loop import Loop
-from vjepa_distill.optim import make_optimizer, precision
+from vjepa_distill.optim import Guarding, Precision, make_optimizer, precision, trusting
 from vjepa_distill.protocols import Backbone, ModuleLike
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -30,6 +34,7 @@ class World:
     ranks: Ranks
     device: torch.device
     log: RunLog
+    how: Precision
     state: dict[str, Any] | None
     """The checkpoint to go on from."""
 
@@ -48,7 +53,13 @@ def world_of(config: Run) -> Iterator[World]:
         done = state["step"] if state else 0
         with RunLog(config.out, config.steps, done, ranks.rank) as log:
             torch.manual_seed(config.seed)
-            yield World(config, ranks, device, log, state)
+            how = precision(config.amp, device, guard_of(config.amp, device, log.say))
+            yield World(config, ranks, device, log, how, state)
+
+
+def guard_of(amp: str, device: torch.device, say: Callable[[str], None] = _log.warning) -> Guarding:
+    """Kernels of bf16 on a CPU are tried before they are trusted: some are wrong on some processors."""
+    return Guard(say) if (amp, device.type) == ("bf16", "cpu") else trusting
 
 
 def start_of(config: Run, ranks: Ranks) -> dict[str, Any] | None:
@@ -93,12 +104,11 @@ def loop_of(
     optimizer = make_optimizer(stage, chosen.betas, chosen.weight_decay, chosen.decay_all, chosen.student)
     forward = wrap(stage, world.device, config.compile)
     torch.manual_seed(config.seed + 1 + world.ranks.rank)  # drop path differs between ranks, weights do not
-    how = precision(config.amp, world.device)
     loop = Loop(
         stage,
         forward,
         optimizer,
-        how,
+        world.how,
         videos.loader,
         videos.heldout,
         config,
