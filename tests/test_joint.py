@@ -121,7 +121,8 @@ def test_a_learned_time_tells_tubelets_apart_in_a_clip_of_any_length() -> None:
     tokens = backbone(still).unflatten(1, (10, 6))
     apart = (tokens[:, :, None] - tokens[:, None]).norm(dim=-1).mean((0, -1)) + torch.eye(10)
     assert apart.min() > 1e-2
-    torch.testing.assert_close(backbone.time(10)[:3], backbone.time(3), rtol=0, atol=0)
+    # 64 products of numbers below 4, added in an order that may differ between matmuls of 10 rows and of 3
+    torch.testing.assert_close(backbone.time(10)[:3], backbone.time(3), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ LAYERS = [
         "rng",
         "values",
     },  # know nothing of ours
-    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise", "settings"},
+    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise", "settings", "kernels"},
     {"config", "masks", "heads"},
     {"backbones", "objectives", "data", "testing", "template", "builtin", "discovery"},
     {"registry"},
@@ -50,6 +50,7 @@ NEVER = {
     "checkpoint": {"backbones", "objectives", "data", "config", "registry"},
     "exports": {"backbones", "objectives", "data", "config"},
     "evaluate": {"backbones", "objectives"},
+    "kernels": {"distributed", "optim"},
     "train": {"backbones", "objectives", "data", "config", "stages"},
     "loop": {"backbones", "objectives", "stages"},
 }

@@ -37,7 +37,7 @@ class Aside:
         self.asked: Queue[Work | None] | None = None
 
     def do(self, work: Callable[[], T], named: str, multiply_adds: float = 0.0) -> T:
-        """What `work` gives, or raises; EndlessError (and a name in `hanging`) where it takes far too long."""
+        """What `work` gives or raises; EndlessError (and a name in `hanging`) where it takes far too long."""
         if self.asked is None:
             self.asked, self.done = Queue(), Queue[tuple[Any, BaseException | None]]()
             Thread(target=serve, args=(self.asked, self.done), daemon=True).start()

@@ -1,4 +1,4 @@
-"""One call of a convolution or of attention as a value: its shapes, in words, and a small one of its kind to try.
+"""A call of a convolution or of attention as a value: its shapes, in words, and a small one of its kind.
 
 Two rows stand for any number: others add work and, as far as was seen, no other kernel.
 """
@@ -6,7 +6,7 @@ Two rows stand for any number: others add work and, as far as was seen, no other
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ class Call(Protocol):
         """For a person: what it is, in the words of torch's documentation."""
 
     def smaller(self) -> Call:
-        """One that takes less time and has the same rest at the end of every block; itself if there is none."""
+        """One that takes less time, with the same rest at the end of every block; itself if there is none."""
 
     def work(self) -> float:
         """What the forward pass takes, in multiply-adds."""
@@ -70,10 +70,8 @@ class Convolution:
         )  # fmt: skip
         kind = f"Conv{'Transpose' if self.transposed else ''}{len(self.stride)}d"
         groups = f", {self.groups} groups" if self.groups > 1 else ""
-        return (
-            f"{kind}({inputs}, {outputs}, kernel {times(self.weight[2:])}, stride {times(self.stride)}{groups})"
-            f" of {times(self.shape[2:])}"
-        )
+        kernel = f"kernel {times(self.weight[2:])}, stride {times(self.stride)}{groups}"
+        return f"{kind}({inputs}, {outputs}, {kernel}) of {times(self.shape[2:])}"
 
     def smaller(self) -> Convolution:
         """Cut by sixteens, the longest axis first, none below 32; one row when that is done.
@@ -136,24 +134,22 @@ class Attention:
         """One row, two heads, then fewer tokens by the kernel's blocks of 512."""
         if self.query[0] > 1 or self.query[1] > 2:
             heads = min(2, self.query[1]) if self.query[1] == self.key[1] else self.query[1]
-            cut = [(1, heads if part[1] > 1 else 1, *part[2:]) for part in (self.query, self.key, self.value)]
+            q, k, v = ((1, min(heads, part[1]), *part[2:]) for part in (self.query, self.key, self.value))
             mask = self.mask and (1, min(heads, self.mask[1]), *self.mask[2:])
-            return Attention(*cut, self.causal, mask)
+            return Attention(q, k, v, self.causal, mask)
         long, wide = (n - 512 * ((n - 1) // 1024) if n > 1024 else n for n in (self.query[2], self.key[2]))
-        parts = [
-            (*part[:2], n, part[3]) for part, n in ((self.query, long), (self.key, wide), (self.value, wide))
-        ]
+        lengths = ((self.query, long), (self.key, wide), (self.value, wide))
+        q, k, v = ((*part[:2], n, part[3]) for part, n in lengths)
         mask = self.mask and (*self.mask[:2], min(long, self.mask[2]), min(wide, self.mask[3]))
-        return Attention(*parts, self.causal, mask)
+        return Attention(q, k, v, self.causal, mask)
 
     def work(self) -> float:
         return 2.0 * prod(self.query) * self.key[2]
 
     def run(self, dtype: torch.dtype) -> list[Tensor]:
         # [B, L, heads, E] turned around, as a projection leaves it
-        turned = [
-            noise((p[0], p[2], p[1], p[3]), i) for i, p in enumerate((self.query, self.key, self.value))
-        ]
+        shapes = enumerate((self.query, self.key, self.value))
+        turned = [noise((rows, length, heads, wide), i) for i, (rows, heads, length, wide) in shapes]
         q, k, v = (part.to(dtype).transpose(1, 2) for part in turned)
         more = {"attn_mask": None if self.mask is None else noise(self.mask, 3).to(dtype)}
         made, spread = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, self.causal, **more)
@@ -203,7 +199,7 @@ class Product:
         return [made, aten.bmm(grad, right.transpose(1, 2)), aten.bmm(left.transpose(1, 2), grad)]
 
 
-WATCHED = {
+WATCHED: dict[Any, Callable[..., Call]] = {
     aten.convolution.default: Convolution.of,
     aten.convolution_backward.default: Convolution.of_backward,
     aten._scaled_dot_product_flash_attention_for_cpu.default: Attention.of,

@@ -18,8 +18,8 @@ from vjepa_distill.kernels.trial import fault_of
 from vjepa_distill.kernels.verdicts import Verdicts
 from vjepa_distill.kernels.watch import Detour
 
-ALLOWANCE = ((0.2, 1e9), (0.5, 1e8), (inf, 1e7))
-"""Until so many seconds went into trials, so many multiply-adds may go into one: most calls uncut, all in one."""
+ALLOWANCE = ((0.1, 3e8), (0.4, 5e7), (inf, 1e7))
+"""Until so many seconds went into trials, so many multiply-adds may go into one: about a second for all."""
 NAMED = 3
 """Wrong kernels that are told by name; of more, their number."""
 
@@ -27,9 +27,10 @@ NAMED = 3
 class Guard:
     """Stands before the kernels while something runs for the first time, and from then on if one is wrong.
 
-    A kind of call that was never met is tried on random numbers before it is made; what was found is kept for
-    this processor, torch and shapes. In the first run the call itself is watched, too: it may hang, or give what
-    is not finite, for its size alone. Calls whose kernel is wrong are computed in fp32, and these alone.
+    A kind of call that was never met is tried on random numbers before it is made; what was found is kept
+    for this processor, torch and shapes. The first time the call itself is watched, too: it may hang, or
+    give what is not finite, for its size alone. Calls whose kernel is wrong are computed in fp32, and these
+    alone.
 
     say: is told of wrong kernels, in one line. folder: where verdicts are kept; the user's cache.
     """
@@ -47,7 +48,7 @@ class Guard:
     def __call__(self, what: str) -> Iterator[None]:
         """Around everything of one kind, such as a step: a repetition of what passed once costs nothing.
 
-        UserError, after it is told, where a kernel hangs: its thread cannot be stopped, but is known next time.
+        UserError, after it is told, where a kernel hangs: nothing can stop it, but it is known next time.
         """
         first = what not in self.passed
         if not first and not self.wrong:
@@ -62,8 +63,8 @@ class Guard:
             self.tell()
         if hanging:
             raise UserError(
-                "what does not end still occupies the processor, and nothing can stop it. It is known now: type "
-                "the same command again (with --overwrite where it asks for it)"
+                "what does not end still occupies the processor, and nothing can stop it. It is known now: "
+                "type the same command again (with --overwrite where it asks for it)"
             )
         self.passed.add(what)
 
@@ -114,6 +115,6 @@ class Guard:
         if new:
             rest = f"; and {len(new) - NAMED} more" if len(new) > NAMED else ""
             self.say(
-                f"WARNING: bf16 kernels of this processor are wrong: {'; '.join(new[:NAMED])}{rest}. These are "
-                "computed in fp32, the rest in bf16; type --amp fp32 for all of it in fp32"
+                f"WARNING: bf16 kernels of this processor are wrong: {'; '.join(new[:NAMED])}{rest}. "
+                "These are computed in fp32, the rest in bf16; type --amp fp32 for all of it in fp32"
             )

@@ -36,7 +36,7 @@ def cut(call: Call, work: float) -> Call:
 def spoil() -> None:
     """Leave NaN in the memory that is handed out next.
 
-    The wrong kernels seen so far read memory that they never wrote: right by luck where it happens to be zero.
+    The wrong kernels seen so far read memory that they never wrote: right by luck where it happens to be 0.
     """
     # All are held until the last one is made, or one block would be spoiled again and again.
     [torch.full((size,), torch.nan) for size in SCRATCH]

@@ -38,7 +38,7 @@ COMPARED = {
 class Detour(TorchDispatchMode):
     """Computes in fp32 the calls whose bf16 kernel is wrong, forward and backward, and leaves the rest alone.
 
-    made: is handed every call and a function that makes it; gives its result, or None where its kernel is wrong.
+    made: is handed every call and a function that makes it; gives the result, or None for a wrong kernel.
     """
 
     def __init__(self, made: Callable[[Call, Callable[[], Any]], Any]) -> None:
@@ -67,7 +67,7 @@ class Comparison(TorchDispatchMode):
         self.wrong: list[str] = []
         """Operations whose bf16 kernel is wrong, in words, in the order met."""
         self.overflow = ""
-        """The first operation that gave numbers that are not finite from numbers that are, in fp32 as well."""
+        """The first operation that gave what is not finite from what is, in fp32 as well."""
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
@@ -95,7 +95,7 @@ class Comparison(TorchDispatchMode):
             return made
         self.wrong.append(f"{name} {words}")
         pairs = zip(listed(made), listed(exact), strict=True)
-        right = [one if one is None else other.to(one.dtype) for one, other in pairs]
+        right = [one if one is None or other is None else other.to(one.dtype) for one, other in pairs]
         return right[0] if isinstance(made, Tensor) else tuple(right)
 
     def name(self, func: Any, args: Any, kwargs: Any) -> str:
@@ -121,7 +121,7 @@ def lower(x: Any) -> bool:
 
 
 def breaks(made: Any, given: Any) -> bool:
-    """Whether numbers that are not finite came of finite ones. A mask of -inf is written as such, and no fault."""
+    """Whether what is not finite came of what is. A mask of -inf is written as such, and no fault."""
     if finite(made):
         return False
     leaves = tree_leaves(given)

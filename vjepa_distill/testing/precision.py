@@ -18,8 +18,8 @@ LARGEST = torch.finfo(torch.float16).max  # 65504
 def check_bf16(backbone: Any, clip: Tensor) -> str:
     """Tokens and gradients under bf16 autocast are finite, and the tokens near those of fp32.
 
-    Every operation is compared with the same one in fp32: where a kernel of this processor is wrong, which is no
-    fault of the encoder, its result is put right, and the row says so.
+    Every operation is compared with the same one in fp32: where a kernel of this processor is wrong, which is
+    no fault of the encoder, its result is put right, and the row says so.
     """
     keep = random_keep(clip, cells_of(backbone, clip))
     tokens, finite, found = in_bf16(backbone, clip, keep)
@@ -57,8 +57,8 @@ def blame(wrong: list[str]) -> str:
     """What is to be known of wrong kernels."""
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     return (
-        f"but a bf16 kernel of this processor is wrong: {wrong[0]}{more}. No fault of the encoder: runs compute "
-        "it in fp32; in code of your own use fp32 (--amp fp32 here), or other widths or sizes"
+        f"but a bf16 kernel of this processor is wrong: {wrong[0]}{more}. No fault of the encoder: runs "
+        "compute it in fp32; in code of your own use fp32 (--amp fp32 here), or other widths or sizes"
     )
 
 
