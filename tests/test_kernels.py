@@ -282,6 +282,20 @@ def test_where_all_is_right_a_repetition_passes_unwatched(tmp_path: Path) -> Non
     torch.testing.assert_close(watched, free, rtol=0, atol=1e-6)
 
 
+@torch.no_grad()
+def test_torchs_fused_layer_is_watched_like_any_other(tmp_path: Path) -> None:
+    """In eval() without gradient torch takes a short cut, inside which a mode would lose autocast."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True).eval()
+    layer, x, guard = nn.Sequential(nn.Linear(32, 32), layer), torch.rand(2, 5, 32), Guard(print, tmp_path)
+    for _ in range(2):
+        with guard("encode"), torch.autocast("cpu", BF16):
+            tokens = layer(x)
+        torch.testing.assert_close(tokens.float(), layer(x), rtol=0, atol=0.1)
+        assert torch.backends.mha.get_fastpath_enabled()
+    assert any("Attention" in call for call in guard.verdicts.faults)
+
+
 def test_verdicts_are_of_one_machine_and_survive_damage(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,20 @@ COMPARED = {
 """What a comparison computes twice; all of them give the same for the same numbers, and change none."""
 
 
-class Detour(TorchDispatchMode):
+class Between(TorchDispatchMode):
+    """torch's fused transformer layer, which inside such a mode would run without autocast, is left out."""
+
+    def __enter__(self) -> Any:
+        self.fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.backends.mha.set_fastpath_enabled(self.fused)
+
+
+class Detour(Between):
     """Computes in fp32 the calls whose bf16 kernel is wrong, forward and backward, and leaves the rest alone.
 
     made: is handed every call and a function that makes it; gives the result, or None for a wrong kernel.
@@ -55,7 +68,7 @@ class Detour(TorchDispatchMode):
         return by_fp32(func, args, kwargs) if made is None else made
 
 
-class Comparison(TorchDispatchMode):
+class Comparison(Between):
     """Computes every bf16 operation in fp32, too, and goes on with this result where the other is wrong.
 
     where: names the module that is at work.
