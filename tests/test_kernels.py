@@ -85,7 +85,7 @@ def test_a_call_is_read_alike_from_the_forward_and_the_backward_pass(name: str) 
     """What autocast hands to a kernel, and what autograd asks of it later, name one and the same call."""
     call, met = CALLS[name], []
 
-    def note(found: Call, make: Callable[[], Any]) -> Any:
+    def note(found: Call, make: Callable[[], Any], exact: Callable[[], Any]) -> Any:
         met.append(found)
         return make()
 
@@ -264,6 +264,21 @@ def test_a_wrong_kernel_is_computed_in_fp32_told_once_and_remembered(
     assert wrong_kernel["made"] == before, "what is known is neither tried again nor used"
     assert other.spent == 0
     assert again == told
+
+
+def test_what_is_met_when_the_second_is_over_is_compared_as_it_is_made(
+    wrong_kernel: dict[str, Any], tmp_path: Path
+) -> None:
+    """No trial any more, and nothing wrong passes; what was right stays to be tried by the next run."""
+    torch.manual_seed(0)
+    module, told = Narrow(), []
+    guard = Guard(told.append, tmp_path)
+    guard.spent = 10.0
+    with guard("step"):
+        assert apart(module, CLIP) < 0.02
+    assert guard.spent == 10.0
+    assert "Conv3d(12, 16, kernel 1 x 2 x 2, stride 1 x 2 x 2) of 2 x 4 x 6 is off by 100 %" in told[0]
+    assert list(Verdicts(tmp_path).faults.values()) == ["is off by 100 % of its size"]
 
 
 def test_where_all_is_right_a_repetition_passes_unwatched(tmp_path: Path) -> None:

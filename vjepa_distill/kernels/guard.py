@@ -13,13 +13,15 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.files import cache_folder
 from vjepa_distill.kernels.aside import Aside, EndlessError, hanging
 from vjepa_distill.kernels.calls import Call
-from vjepa_distill.kernels.judge import ENDLESS, INFINITE, finite
+from vjepa_distill.kernels.judge import ENDLESS, INFINITE, finite, first_fault
 from vjepa_distill.kernels.trial import fault_of
 from vjepa_distill.kernels.verdicts import Verdicts
 from vjepa_distill.kernels.watch import Detour
 
-ALLOWANCE = ((0.1, 3e8), (0.4, 5e7), (inf, 1e7))
-"""Until so many seconds went into trials, so many multiply-adds may go into one: about a second for all."""
+ALLOWANCE = ((0.1, 3e8), (0.3, 5e7), (inf, 1e7))
+"""Until so many seconds went into trials, so many multiply-adds may go into one."""
+ENOUGH = 0.6
+"""Seconds of trials in a process; what is met when they are over is compared as it is made."""
 NAMED = 3
 """Wrong kernels that are told by name; of more, their number."""
 
@@ -68,18 +70,21 @@ class Guard:
             )
         self.passed.add(what)
 
-    def trusted(self, call: Call, make: Callable[[], Any]) -> Any:
+    def trusted(self, call: Call, make: Callable[[], Any], exact: Callable[[], Any]) -> Any:
         """The result of a call; None where its kernel is wrong."""
         return None if self.fault(call) else make()
 
-    def watched(self, call: Call, make: Callable[[], Any]) -> Any:
+    def watched(self, call: Call, make: Callable[[], Any], exact: Callable[[], Any]) -> Any:
         """The same for a call that is made for the first time."""
-        if self.fault(call):
+        untried = repr(call) not in self.verdicts.faults and self.spent > ENOUGH
+        if not untried and self.fault(call):
             return None
         try:
             made = self.aside.do(make, call.words(), call.work())
         except EndlessError:
             return self.blame(call, ENDLESS)
+        if untried and (words := first_fault(made, exact())):
+            return self.blame(call, words)
         return made if finite(made) else self.blame(call, INFINITE)
 
     def blame(self, call: Call, words: str) -> None:

@@ -51,10 +51,11 @@ class Between(TorchDispatchMode):
 class Detour(Between):
     """Computes in fp32 the calls whose bf16 kernel is wrong, forward and backward, and leaves the rest alone.
 
-    made: is handed every call and a function that makes it; gives the result, or None for a wrong kernel.
+    made: is handed every call, a function that makes it, and one that makes it in fp32; gives the result, or
+        None for a wrong kernel.
     """
 
-    def __init__(self, made: Callable[[Call, Callable[[], Any]], Any]) -> None:
+    def __init__(self, made: Callable[[Call, Callable[[], Any], Callable[[], Any]], Any]) -> None:
         super().__init__()
         self.made = made
 
@@ -64,7 +65,9 @@ class Detour(Between):
         # What is not finite already can give nothing else, in bf16 and in fp32.
         if read is None or not lower(args[0]) or not finite(args[:3]):
             return func(*args, **kwargs)
-        made = self.made(read(*args, **kwargs), lambda: func(*args, **kwargs))
+        made = self.made(
+            read(*args, **kwargs), lambda: func(*args, **kwargs), lambda: in_fp32(func, args, kwargs)
+        )
         return by_fp32(func, args, kwargs) if made is None else made
 
 
