@@ -297,6 +297,31 @@ def test_where_all_is_right_a_repetition_passes_unwatched(tmp_path: Path) -> Non
     torch.testing.assert_close(watched, free, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_wrong_kernel_is_avoided_without_gradients_too(
+    mode: Callable[[], Any], wrong_kernel: dict[str, Any], tmp_path: Path
+) -> None:
+    """inference_mode hands operations over undivided: found by encoding with a wrong kernel."""
+    torch.manual_seed(0)
+    module, told = Narrow(), []
+    guard = Guard(told.append, tmp_path)
+    with mode(), guard("encode"):
+        for _ in range(2):
+            with torch.autocast("cpu", BF16):
+                tokens = module(CLIP)
+            assert float((tokens.float() - module(CLIP)).norm() / module(CLIP).norm()) < 0.02
+    assert "is off by 100 %" in told[0]
+
+
+@torch.inference_mode()
+def test_attention_and_products_are_seen_in_inference_mode(tmp_path: Path) -> None:
+    guard, x = Guard(print, tmp_path), torch.rand(2, 3, 9, 16)
+    with guard("encode"), torch.autocast("cpu", BF16):
+        F.scaled_dot_product_attention(x, x, x)
+        x @ x.transpose(2, 3)
+    assert {call.split("(")[0] for call in guard.verdicts.faults} == {"Attention", "Product"}
+
+
 @torch.no_grad()
 def test_torchs_fused_layer_is_watched_like_any_other(tmp_path: Path) -> None:
     """In eval() without gradient torch takes a short cut, inside which a mode would lose autocast."""

@@ -35,17 +35,47 @@ COMPARED = {
 """What a comparison computes twice; all of them give the same for the same numbers, and change none."""
 
 
+WHOLE = {
+    overload
+    for packet in (
+        *(getattr(aten, f"conv{kind}{n}d") for kind in ("", "_transpose") for n in (1, 2, 3)),
+        aten.scaled_dot_product_attention,
+        aten.matmul,
+        aten.linear,
+    )
+    for overload in (getattr(packet, name) for name in packet.overloads() if name != "out")
+}
+"""What torch.inference_mode hands over as it was called, and not as the operations that it is made of."""
+
+
 class Between(TorchDispatchMode):
-    """torch's fused transformer layer, which inside such a mode would run without autocast, is left out."""
+    """Takes operations apart that come as a whole, and leaves the rest to `one`.
+
+    torch's fused transformer layer, which inside such a mode would run without autocast, is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in WHOLE:
+            return self.one(func, args, kwargs or {})
+        with self:
+            return func.decompose(*args, **(kwargs or {}))
+
+    def one(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of an operation."""
+        raise NotImplementedError
 
     def __enter__(self) -> Any:
-        self.fused = torch.backends.mha.get_fastpath_enabled()
+        self.fused.append(torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        torch.backends.mha.set_fastpath_enabled(self.fused)
+        torch.backends.mha.set_fastpath_enabled(self.fused.pop())
 
 
 class Detour(Between):
@@ -59,8 +89,7 @@ class Detour(Between):
         super().__init__()
         self.made = made
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def one(self, func: Any, args: Any, kwargs: Any) -> Any:
         read = WATCHED.get(func)
         # What is not finite already can give nothing else, in bf16 and in fp32.
         if read is None or not lower(args[0]) or not finite(args[:3]):
@@ -89,8 +118,7 @@ class Comparison(Between):
         super().__exit__(*error)
         self.aside.close()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def one(self, func: Any, args: Any, kwargs: Any) -> Any:
         compared = func in COMPARED and any(lower(x) for x in tree_leaves((args, kwargs)))
         made = self.right(func, args, kwargs) if compared else func(*args, **kwargs)
         if not self.overflow and breaks(made, (args, kwargs)):
