@@ -193,7 +193,7 @@ def try_out(
     try:
         length = grid_of(name, encoder, clip).length
         keep = torch.arange(min(4, length), device=device)[None] if masked else None
-        with how.guard("try out"), how.autocast():
+        with how.guard(f"try out {name}"), how.autocast():
             tokens = encoder.eval()(torch.zeros(1, 3, *clip, device=device), keep)
         due = (1, length if keep is None else keep.shape[1], encoder.embed_dim)
         came = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else type(tokens).__name__
