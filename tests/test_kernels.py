@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -427,6 +428,18 @@ def test_a_kernel_that_hangs_is_left_alone_and_known_the_next_time(
             assert apart(module, CLIP) < 0.02
     finally:
         free.set()
+
+
+def test_slow_is_not_taken_for_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN does 1.4e8 bf16 multiply-adds a second on one thread with AVX2: ten seconds for a small clip."""
+    monkeypatch.setattr(aside, "PATIENCE", 0.0)
+    monkeypatch.setattr(aside, "hanging", [])
+    alone = aside.Aside()
+    for seconds, work in ((0.5, 1e8), (1.5, 2e8), (5.0, 2e8)):
+        alone.do(lambda seconds=seconds: time.sleep(seconds), "slow", work)
+    assert alone.pace < 1e8, "what was seen is expected from then on"
+    with pytest.raises(aside.EndlessError):
+        alone.do(lambda: time.sleep(1.0), "endless")
 
 
 HANGING = """

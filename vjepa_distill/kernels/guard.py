@@ -107,7 +107,7 @@ class Guard:
         begun = time.perf_counter()
         work = next(most for seconds, most in ALLOWANCE if self.spent <= seconds)
         try:
-            return self.aside.do(lambda: fault_of(call, work), call.words())
+            return self.aside.do(lambda: fault_of(call, work), call.words(), work)
         except EndlessError:
             return ENDLESS
         finally:
