@@ -1,0 +1,108 @@
+"""What commit 24a6b2d wrote is read with equal values and gone on with: ``tests/before`` holds one of each.
+
+It was made there on a CPU, in fp32, with one thread: six videos of the toy world, an index of them, a run of
+distill and one of jepa-train from it (four steps each, the checkpoint after two kept), the features of the
+distilled student, and its tokens in the teacher's space.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import vjepa_distill
+from vjepa_distill import checkpoint, exports
+from vjepa_distill.data.decoders.pyav import PyAV
+from vjepa_distill.data.index import Index
+from vjepa_distill.data.scan import build_index
+from vjepa_distill.evaluate.table import read_features
+
+BEFORE = Path(__file__).parent / "before"
+STUDENT = {"name": "vjepa/tiny", "options": {"depth": 1, "width": 8, "heads": 2, "patch": 4}}
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # another processor adds in another order; here they are equal
+
+
+@pytest.fixture
+def before(tmp_path, monkeypatch) -> Path:
+    """A copy to write in; the paths of the runs are relative to it."""
+    shutil.copytree(BEFORE, tmp_path / "before")
+    monkeypatch.chdir(tmp_path / "before")
+    return tmp_path / "before"
+
+
+def go_on(run: Path, command) -> None:
+    """Continue a run with the settings of its own folder."""
+    command({**yaml.safe_load((run / "config.yaml").read_text()), "resume": True})
+
+
+def rows(run: Path) -> list[dict]:
+    return [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_its_files_are_small():
+    assert sum(path.stat().st_size for path in BEFORE.rglob("*") if path.is_file()) <= 300 * 1024
+
+
+@pytest.mark.parametrize("run", ["distill", "jepa"])
+def test_its_checkpoints_load(run):
+    path = checkpoint.latest(BEFORE / run)
+    state, raw = checkpoint.load(path), torch.load(path, weights_only=True)
+    assert (path.name, state["step"], state["format"], state["world"]) == ("ckpt_2.pt", 2, 1, 1)
+    assert state.keys() == raw.keys()
+    assert all(torch.equal(state["stage"][name], value) for name, value in raw["stage"].items())
+
+
+@pytest.mark.parametrize(("run", "which"), [("distill", "student"), ("jepa", "student"), ("jepa", "teacher")])
+def test_its_exports_load(run, which):
+    raw = load_file(BEFORE / run / f"{which}.safetensors")
+    encoder = exports.load_backbone(BEFORE / run, which)
+    assert encoder.state_dict().keys() == raw.keys()
+    assert all(torch.equal(value, raw[name]) for name, value in encoder.state_dict().items())
+    record = exports.read_record(BEFORE / run / f"{which}.safetensors")
+    assert (record["stage"], record["steps"]) == (run, 4)
+    assert {key: record["backbone"][key] for key in STUDENT} == STUDENT
+    assert exports.clip_of(BEFORE / run)["size"] == [16, 16]
+
+
+def test_its_index_loads(before):
+    index = Index.load(BEFORE / "index.json")
+    raw = json.loads((BEFORE / "index.json").read_text())
+    assert [entry.path for entry in index.good] == [entry["path"] for entry in raw["entries"]]
+    assert {entry.info.times for entry in index.good} == {tuple(n / 10 for n in range(8))}
+    assert index.digest() == json.loads((BEFORE / "features.json").read_text())["index"]
+    scanned = build_index(before / "world", decoder=PyAV())
+    assert [entry.info for entry in scanned.entries] == [entry.info for entry in index.entries]
+
+
+def test_its_features_load(before):
+    found, raw = read_features(BEFORE / "features.safetensors"), load_file(BEFORE / "features.safetensors")
+    assert torch.equal(torch.from_numpy(found.vectors), raw["features"])
+    assert [file for file, _ in found.index] == [f"videos/00000{n}.mp4" for n in range(6)]
+    for name, how in {"features": {}, "tokens": {"space": "teacher", "pool": "none"}}.items():
+        again = vjepa_distill.encode("distill", before / f"{name}2.safetensors", {"root": "world"}, **how)
+        again = json.loads(json.dumps(again))
+        made = {key: again[key] for key in ("files", "clip", "space", "pool", "index", "weights")}
+        record = json.loads((before / f"{name}.json").read_text())
+        assert made == {key: record[key] for key in made}
+        here, there = (load_file(before / f"{file}.safetensors") for file in (f"{name}2", name))
+        torch.testing.assert_close(here["features"], there["features"], **CLOSE)
+
+
+@pytest.mark.parametrize("run", ["distill", "jepa"])
+def test_its_runs_are_gone_on_with(before, run):
+    written = {path.name: load_file(path) for path in (before / run).glob("*.safetensors")}
+    measured = rows(before / run)
+    for name in written:
+        (before / run / name).unlink()
+    go_on(before / run, {"distill": vjepa_distill.distill, "jepa": vjepa_distill.jepa_train}[run])
+    for name, tensors in written.items():
+        torch.testing.assert_close(load_file(before / run / name), tensors, **CLOSE)
+    timed = {"s/step", "wait"}
+    for now, then in zip(rows(before / run), measured, strict=True):
+        assert {k: v for k, v in now.items() if k not in timed} == pytest.approx(
+            {k: v for k, v in then.items() if k not in timed}, rel=1e-3, abs=1e-4
+        )
