@@ -12,15 +12,15 @@ import time
 import torch
 
 from vjepa_distill import create
-from vjepa_distill.heads import Predictor, Projector
+from vjepa_distill.modules.heads import Predictor, Projector
+from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.objectives.match import Match
 from vjepa_distill.objectives.temporal import Eventually, Now, Soon
-from vjepa_distill.optim import make_optimizer, precision, set_rate
 from vjepa_distill.protocols import Batch, Timeline
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
-from vjepa_distill.standardise import Standardiser
-from vjepa_distill.train import train_step
+from vjepa_distill.training.optim import make_optimizer, precision, set_rate
+from vjepa_distill.training.step import train_step
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,12 @@ import torch
 
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.distributed import all_mean, process_group, wrap
-from vjepa_distill.heads import Predictor
+from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.objectives.temporal import Eventually, Now, Soon
-from vjepa_distill.optim import make_optimizer, precision, set_rate
 from vjepa_distill.protocols import Batch, Timeline
 from vjepa_distill.stages.jepa import Jepa
-from vjepa_distill.train import train_step
+from vjepa_distill.training.optim import make_optimizer, precision, set_rate
+from vjepa_distill.training.step import train_step
 
 ROWS = 4
 VIDEOS = torch.tensor([1, 2, 1, 3])

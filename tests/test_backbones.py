@@ -11,8 +11,8 @@ from vjepa_distill.backbones import conv, vjepa
 from vjepa_distill.backbones.hidden import Hidden, blank
 from vjepa_distill.backbones.timm import create
 from vjepa_distill.errors import UserError
+from vjepa_distill.modules.transformer import sincos3d
 from vjepa_distill.tokens import Grid, take
-from vjepa_distill.transformer import sincos3d
 
 VIT = "vit_tiny_patch16_224"
 KEEP = torch.tensor([[1, 5, 0, 7], [2, 11, 3, 4]])  # unsorted, and other counts in each tubelet of (2, 2, 3)

@@ -15,11 +15,12 @@ import yaml
 from safetensors.torch import load_file
 
 import vjepa_distill
-from vjepa_distill import checkpoint, exports
 from vjepa_distill.data.decoders.pyav import PyAV
 from vjepa_distill.data.index import Index
 from vjepa_distill.data.scan import build_index
-from vjepa_distill.evaluate.table import read_features
+from vjepa_distill.measures.table import read_features
+from vjepa_distill.runs import exports
+from vjepa_distill.training import checkpoint
 
 BEFORE = Path(__file__).parent / "before"
 STUDENT = {"name": "vjepa/tiny", "options": {"depth": 1, "width": 8, "heads": 2, "patch": 4}}

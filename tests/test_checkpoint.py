@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa_distill import checkpoint
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
-from vjepa_distill.rng import rng_state, set_rng_state
+from vjepa_distill.training import checkpoint
+from vjepa_distill.training.rng import rng_state, set_rng_state
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):

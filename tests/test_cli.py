@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from vjepa_distill.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 from vjepa_distill.cli import build_parser, main
+from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 
 COMMANDS = ["distill", "jepa-train", "encode", "probe", "backbones", "plugins", "demo"]
 HEAVY = {"torch", "numpy", "timm", "av", "sklearn"}
@@ -76,7 +76,7 @@ def test_the_list_names_every_registered_backbone() -> None:
 
 
 def test_the_help_lists_every_subcommand_and_every_setting() -> None:
-    from vjepa_distill.config import DistillConfig, JepaConfig
+    from vjepa_distill.settings.config import DistillConfig, JepaConfig
 
     assert list(build_parser()._subcommands_action.choices) == COMMANDS
     for name, schema in (("distill", DistillConfig), ("jepa-train", JepaConfig)):
@@ -304,7 +304,8 @@ def test_resume_alone_takes_the_settings_of_the_run(tmp_path: Path) -> None:
 
 
 def test_encode_cuts_clips_as_the_run_did_unless_told_otherwise(tmp_path: Path) -> None:
-    from vjepa_distill import exports, registry
+    from vjepa_distill import registry
+    from vjepa_distill.runs import exports
 
     clip = {"num_frames": 8, "height": 32, "width": 48, "sampling": "fps", "fps": 4.0}
     record = {"backbone": registry.provenance("backbone", "conv/small", {}), "clip": clip}
@@ -361,7 +362,8 @@ def test_the_table_of_a_check_is_readable_at_80_columns(tmp_path: Path, capsys, 
 
 
 def test_a_stored_encoder_is_checked_and_shown(tmp_path: Path, capsys) -> None:
-    from vjepa_distill import exports, registry
+    from vjepa_distill import registry
+    from vjepa_distill.runs import exports
 
     clip = {"num_frames": 4, "height": 32, "width": 48, "sampling": "all", "fps": None}
     record = {"backbone": registry.provenance("backbone", "conv/small", {"width": 8}), "clip": clip}

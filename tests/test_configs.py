@@ -15,11 +15,12 @@ import torch
 import yaml
 
 from vjepa_distill import registry
-from vjepa_distill.arguments import with_nested_options
 from vjepa_distill.cli import TRAINING, build_parser, configured, main
-from vjepa_distill.config import Component, DistillConfig, JepaConfig, Run
-from vjepa_distill.folder import plain
-from vjepa_distill.heads import Predictor
+from vjepa_distill.commands.arguments import with_nested_options
+from vjepa_distill.modules.heads import Predictor
+from vjepa_distill.registry import lookup
+from vjepa_distill.runs.folder import plain
+from vjepa_distill.settings.config import Component, DistillConfig, JepaConfig, Run
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -153,7 +154,7 @@ def test_the_default_recipes_are_the_defaults() -> None:
     ):
         config = plain(parsed(STAGE[stem], "--config", str(ROOT / "configs" / f"{stem}.yaml"), "--out=x"))
         for term in config["objectives"].values():
-            factory = inspect.signature(registry._factory(registry.resolve("objective", term["name"])[0]))
+            factory = inspect.signature(lookup._factory(registry.resolve("objective", term["name"])[0]))
             for name, value in term.pop("options").items():
                 assert factory.parameters[name].default == value, name
             term["options"] = {}

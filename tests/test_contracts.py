@@ -28,7 +28,7 @@ from vjepa_distill.backbones.cells import cut
 from vjepa_distill.backbones.hidden import Hidden
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.errors import UserError
-from vjepa_distill.masks import Whole
+from vjepa_distill.modules.masks import Whole
 from vjepa_distill.protocols import Backbone, DecodeError, Latents, Objective, Timeline
 from vjepa_distill.testing import (
     BACKBONE_CHECKS,

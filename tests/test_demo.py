@@ -6,11 +6,12 @@ import shlex
 
 import pytest
 
-from vjepa_distill import cli, config, registry
-from vjepa_distill.arguments import with_nested_options
+from vjepa_distill import cli, registry
+from vjepa_distill.commands.arguments import with_nested_options
 from vjepa_distill.demo import Plan, claim, demo, words
 from vjepa_distill.demo.teacher import Steps
 from vjepa_distill.errors import UserError
+from vjepa_distill.settings.plain import config
 
 SMALLEST = Plan(
     videos=40,

@@ -7,11 +7,11 @@ from vjepa_distill import create
 from vjepa_distill.backbones.cells import cut
 from vjepa_distill.backbones.vjepa import VideoViT
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Projector
+from vjepa_distill.modules.heads import Projector
+from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.objectives.match import Match
 from vjepa_distill.protocols import Batch
 from vjepa_distill.stages.distill import Distill, fitted
-from vjepa_distill.standardise import Standardiser
 from vjepa_distill.tokens import Grid, resample, take
 
 

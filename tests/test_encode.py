@@ -11,7 +11,7 @@ from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.index import Entry
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate.encode import encode
+from vjepa_distill.measures.encode import encode
 from vjepa_distill.protocols import DecodeError, VideoInfo
 
 RECIPE = Recipe(num_frames=2, height=8, width=8, crop="center", flip=0.0)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from vjepa_distill import cli, exports, registry
+from vjepa_distill import cli, registry
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Projector
+from vjepa_distill.modules.heads import Projector
+from vjepa_distill.runs import exports
 
 NAME, OPTIONS = "vjepa/tiny", {"depth": 1, "width": 48, "heads": 2}
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vjepa_distill import health
+from vjepa_distill.training import health
 
 
 def test_effective_rank_counts_equal_directions():

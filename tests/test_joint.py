@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vjepa_distill.backbones.joint import inflated
+from vjepa_distill.backbones.lifted.joint import inflated
 from vjepa_distill.backbones.timm import create
 from vjepa_distill.errors import UserError
 from vjepa_distill.testing import check_backbone

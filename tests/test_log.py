@@ -2,8 +2,8 @@
 
 import json
 
-from vjepa_distill.log import RunLog, line, truncate_rows
 from vjepa_distill.progress import clock
+from vjepa_distill.training.log import RunLog, line, truncate_rows
 
 VALUES = {
     "loss": 0.612345,

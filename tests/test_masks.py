@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.masks import Blocks, Sample, Span, Whole, complement
+from vjepa_distill.modules.masks import Blocks, Sample, Span, Whole, complement
 from vjepa_distill.protocols import Draw
 from vjepa_distill.tokens import Grid
 

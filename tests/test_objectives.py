@@ -5,14 +5,14 @@ import torch
 
 from tests import reference as ref
 from vjepa_distill.backbones.vjepa import VideoViT
-from vjepa_distill.heads import Predictor, Projector
-from vjepa_distill.masks import Span
+from vjepa_distill.modules.heads import Predictor, Projector
+from vjepa_distill.modules.masks import Span
+from vjepa_distill.modules.standardise import Moments, Standardiser
 from vjepa_distill.objectives.match import Match
 from vjepa_distill.objectives.temporal import Eventually, Now, Soon, _found_first
 from vjepa_distill.protocols import Batch, Draw, Timeline
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
-from vjepa_distill.standardise import Moments, Standardiser
 
 DIM, HEADS, DEPTH, TUBELET = 24, 2, 2, (2, 4, 4)
 TIMELINE = Timeline(1, 1, 2)

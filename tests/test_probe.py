@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate import scores
-from vjepa_distill.evaluate.probe import probe, render
-from vjepa_distill.evaluate.table import groups_of
+from vjepa_distill.measures import scores
+from vjepa_distill.measures.probe import probe, render
+from vjepa_distill.measures.table import groups_of
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests import ranks_worker
-from vjepa_distill import checkpoint
 from vjepa_distill.distributed import Ranks
+from vjepa_distill.training import checkpoint
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

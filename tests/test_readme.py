@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from vjepa_distill.arguments import with_nested_options
 from vjepa_distill.cli import build_parser
+from vjepa_distill.commands.arguments import with_nested_options
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")

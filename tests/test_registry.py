@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from vjepa_distill import builtin, registry
+from vjepa_distill import registry
 from vjepa_distill.errors import UserError
-from vjepa_distill.offers import Offer, check_form
+from vjepa_distill.registry import builtin, lookup
+from vjepa_distill.registry.offers import Offer, check_form
 
 ROOT = Path(__file__).parents[1]
 HEAD = "from vjepa_distill import hookimpl\n"
@@ -395,7 +396,7 @@ def test_names_lost_among_three_broken_plugins_are_explained(site: Path) -> None
 
 
 def test_a_run_of_a_plugin_that_is_gone_or_broken_says_what_to_do(site: Path, tmp_path: Path) -> None:
-    from vjepa_distill import exports
+    from vjepa_distill.runs import exports
 
     record = registry.provenance("backbone", "conv/small", {"width": 8})
     record |= {"name": "gone/small", "distribution": "vjepa-distill-gone", "version": "3.1", "plugin": "gone"}
@@ -403,7 +404,7 @@ def test_a_run_of_a_plugin_that_is_gone_or_broken_says_what_to_do(site: Path, tm
     gone = exports.export_backbone(tmp_path / "gone.safetensors", backbone, {"backbone": record})
     torn = record | {"name": "torn/small", "distribution": "vjepa-distill-torn", "version": "1.0"}
     broken = exports.export_backbone(tmp_path / "torn.safetensors", backbone, {"backbone": torn})
-    load = "trouble(__import__('vjepa_distill.exports').exports.load_backbone, path)"
+    load = "trouble(__import__('vjepa_distill.runs.exports').runs.exports.load_backbone, path)"
     answers, _ = ask(f"[{load} for path in {[str(gone), str(broken)]}]", site, only=THREE)
     of_gone, of_broken = map(str, answers)
     for part in ("gone/small", "vjepa-distill-gone 3.1", "pip install 'vjepa-distill-gone==3.1'"):
@@ -496,7 +497,7 @@ def test_options_are_checked_against_the_factory(model_file: Path) -> None:
     with pytest.raises(UserError, match=r"no option 'widht'; options: width\. Did you mean width\?"):
         registry.check_options("backbone", name, {"widht": 1})
     model_file.write_text("def strict(a, b, *, c=1): ...\ndef family(model, a): ...\ndef any(**rest): ...\n")
-    registry._run_file.cache_clear()
+    lookup._run_file.cache_clear()
     with pytest.raises(UserError, match="missing a required argument: 'b'"):
         registry.create("backbone", f"{model_file}:strict", a=1)
     registry.check_options("backbone", f"{model_file}:strict", {})

@@ -13,8 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from vjepa_distill import checkpoint, exports
 from vjepa_distill.cli import main
+from vjepa_distill.runs import exports
+from vjepa_distill.training import checkpoint
 
 
 def run(*arguments) -> int:
@@ -90,8 +91,8 @@ def test_an_encoder_that_breaks_the_contract_is_refused_before_the_run(
 
 
 def test_a_random_teacher_is_told_how_it_takes_weights():
-    from vjepa_distill.config import Component
     from vjepa_distill.runs.distill import weights_for
+    from vjepa_distill.settings.config import Component
 
     timm, torchvision, conv = (
         weights_for("main", Component(name)) for name in ("timm/test_vit", "torchvision/s3d", "conv/small")

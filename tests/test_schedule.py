@@ -6,7 +6,7 @@ import math
 import pytest
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.schedule import ema_momentum, learning_rate, resolve
+from vjepa_distill.training.schedule import ema_momentum, learning_rate, resolve
 
 
 def test_a_fraction_and_its_steps_are_the_same_length():

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Projector
-from vjepa_distill.standardise import KINDS, Moments, Standardiser, hadamard_matrix
+from vjepa_distill.modules.heads import Projector
+from vjepa_distill.modules.standardise import KINDS, Moments, Standardiser, hadamard_matrix
 
 
 def tokens(rows=4000, dim=24):

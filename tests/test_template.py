@@ -10,8 +10,8 @@ import pytest
 
 from vjepa_distill import registry
 from vjepa_distill.cli import run
+from vjepa_distill.commands.template import write_plugin
 from vjepa_distill.errors import UserError
-from vjepa_distill.template import write_plugin
 
 PAGE = Path(__file__).parents[1] / "docs" / "plugins.md"
 BLOCK = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
+from vjepa_distill.backbones.lifted.frames import Frames
 from vjepa_distill.backbones.timm import create, freeze_unreached
 from vjepa_distill.errors import UserError
 from vjepa_distill.registry import create_backbone

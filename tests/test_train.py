@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests import ranks_worker
-from vjepa_distill.optim import make_optimizer, parameters, precision, set_rate
-from vjepa_distill.train import Diverged, train_step
+from vjepa_distill.training.optim import make_optimizer, parameters, precision, set_rate
+from vjepa_distill.training.step import Diverged, train_step
 
 
 class Toy(nn.Module):

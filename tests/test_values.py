@@ -9,7 +9,7 @@ import pytest
 
 from vjepa_distill import registry
 from vjepa_distill.errors import UserError
-from vjepa_distill.values import misfits
+from vjepa_distill.settings.values import misfits
 
 
 def factory(

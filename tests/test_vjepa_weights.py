@@ -12,16 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests import vjepa_reference as official
-from vjepa_distill import exports, initial, registry
+from vjepa_distill import registry
 from vjepa_distill.backbones import vjepa
 from vjepa_distill.backbones.official import component, predictor_words, read, to_hf
 from vjepa_distill.backbones.sizes import SIZES
-from vjepa_distill.config import Component, JepaConfig, PredictorConfig
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Predictor
+from vjepa_distill.modules.heads import Predictor
+from vjepa_distill.modules.transformer import rotary_angles, rotate
+from vjepa_distill.runs import exports, initial
+from vjepa_distill.settings.config import Component, JepaConfig, PredictorConfig
 from vjepa_distill.testing import check_backbone
 from vjepa_distill.tokens import Grid, take
-from vjepa_distill.transformer import rotary_angles, rotate
 
 TINY = {"depth": 2, "width": 48, "heads": 2, "patch": 8}
 PREDICTOR = {"width": 48, "depth": 2, "heads": 2, "rope": "vjepa2"}

@@ -10,11 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from vjepa_distill.backbones.hidden import Hidden
-    from vjepa_distill.config import (
+    from vjepa_distill.modules.masks import Blocks, Span, Whole
+    from vjepa_distill.protocols import Backbone, Batch, DecodeError, Decoder, Latents, Objective, VideoInfo
+    from vjepa_distill.registry import create, create_backbone
+    from vjepa_distill.registry.hookspecs import hookimpl
+    from vjepa_distill.runs.distill import distill
+    from vjepa_distill.runs.encode import encode
+    from vjepa_distill.runs.exports import load_backbone
+    from vjepa_distill.runs.jepa import jepa_train
+    from vjepa_distill.settings.config import (
         Component,
         Data,
         DistillConfig,
@@ -24,13 +31,6 @@ if TYPE_CHECKING:
         Spans,
         Term,
     )
-    from vjepa_distill.exports import load_backbone
-    from vjepa_distill.masks import Blocks, Span, Whole
-    from vjepa_distill.protocols import Backbone, Batch, DecodeError, Decoder, Latents, Objective, VideoInfo
-    from vjepa_distill.registry import create, create_backbone
-    from vjepa_distill.runs.distill import distill
-    from vjepa_distill.runs.encode import encode
-    from vjepa_distill.runs.jepa import jepa_train
     from vjepa_distill.tokens import Grid, resample, take
 
 __version__ = "0.1.0"
@@ -47,23 +47,24 @@ _LAZY = {
     "Hidden": "backbones.hidden",
     "take": "tokens",
     "resample": "tokens",
-    "Blocks": "masks",
-    "Span": "masks",
-    "Whole": "masks",
+    "Blocks": "modules.masks",
+    "Span": "modules.masks",
+    "Whole": "modules.masks",
+    "hookimpl": "registry.hookspecs",
     "create": "registry",
     "create_backbone": "registry",
-    "load_backbone": "exports",
+    "load_backbone": "runs.exports",
     "distill": "runs.distill",
     "jepa_train": "runs.jepa",
     "encode": "runs.encode",
-    "Component": "config",
-    "Data": "config",
-    "DistillConfig": "config",
-    "JepaConfig": "config",
-    "Optimizer": "config",
-    "PredictorConfig": "config",
-    "Spans": "config",
-    "Term": "config",
+    "Component": "settings.config",
+    "Data": "settings.config",
+    "DistillConfig": "settings.config",
+    "JepaConfig": "settings.config",
+    "Optimizer": "settings.config",
+    "PredictorConfig": "settings.config",
+    "Spans": "settings.config",
+    "Term": "settings.config",
 }
 
 __all__ = [

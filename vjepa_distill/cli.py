@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 import vjepa_distill
-from vjepa_distill.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 from vjepa_distill.commands import COMMANDS, train
-from vjepa_distill.config import DistillConfig, JepaConfig
+from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
+from vjepa_distill.commands.wording import in_one_line
 from vjepa_distill.errors import UserError
-from vjepa_distill.wording import in_one_line
+from vjepa_distill.settings.config import DistillConfig, JepaConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vjepa_distill.errors import UserError
+from vjepa_distill.modules.transformer import sincos3d
 from vjepa_distill.tokens import Grid, coordinates, resample
-from vjepa_distill.transformer import sincos3d
 
 
 def checked_grid(given: Sequence[int] | None) -> Grid:

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from vjepa_distill.backbones.cells import refuse_empty
-from vjepa_distill.backbones.frames import Frames
 from vjepa_distill.backbones.hidden import Hidden
-from vjepa_distill.backbones.images import TIMES, Images
-from vjepa_distill.backbones.joint import Joint, refuse_others
-from vjepa_distill.backbones.maps import Maps
-from vjepa_distill.backbones.shapes import Output, Shapes, valueless
-from vjepa_distill.backbones.timm_models import build, fit, load_strictly, origin, two
+from vjepa_distill.backbones.lifted.frames import Frames
+from vjepa_distill.backbones.lifted.images import TIMES, Images
+from vjepa_distill.backbones.lifted.joint import Joint, refuse_others
+from vjepa_distill.backbones.lifted.maps import Maps
+from vjepa_distill.backbones.lifted.models import build, fit, load_strictly, origin, two
+from vjepa_distill.backbones.lifted.shapes import Output, Shapes, valueless
 from vjepa_distill.errors import UserError, one_of
 
 # What builtin.py offers of this file; a literal, read without running the file.

@@ -15,8 +15,8 @@ from vjepa_distill.backbones.official import load_into
 from vjepa_distill.backbones.positions import checked_grid, rotary_places, sincos_table
 from vjepa_distill.backbones.sizes import SIZES
 from vjepa_distill.errors import UserError, one_of
+from vjepa_distill.modules.transformer import ROPES, SPLITS, Block, init_weights, rotary_angles
 from vjepa_distill.tokens import Grid, take
-from vjepa_distill.transformer import ROPES, SPLITS, Block, init_weights, rotary_angles
 
 # What builtin.py offers of this file; a literal, read without running the file.
 OFFERS = {

@@ -77,7 +77,8 @@ class Source:
 
 def find(name: str, options: dict[str, Any]) -> Source:
     """What stands behind a registered name, ``file.py:Class``, a run folder or an exported file."""
-    from vjepa_distill import exports, registry
+    from vjepa_distill import registry
+    from vjepa_distill.runs import exports
 
     path = exports.locate(name)
     if path is None:

@@ -24,7 +24,7 @@ def add_arguments(parser: Any) -> None:
 def list_backbones(chosen: Any) -> int:
     """Registered encoders, families as ``family/*``; with a prefix or pattern, those and models that fit."""
     from vjepa_distill import registry
-    from vjepa_distill.offers import near
+    from vjepa_distill.registry.offers import near
 
     offers, asked = registry.catalogue("backbone"), chosen.name
     rows = [row(o.name, o) for o in offers.values() if fits(o.name, asked)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from vjepa_distill.commands.template import write_plugin
 from vjepa_distill.errors import UserError
 from vjepa_distill.registry import catalogue
-from vjepa_distill.template import write_plugin
 
 
 def new_plugin(name: str, folder: str) -> int:

@@ -27,7 +27,7 @@ def add_arguments(parser: Any) -> None:
 
 def run(chosen: Any) -> int:
     """Print the table, or JSON."""
-    from vjepa_distill.evaluate.probe import probe, render
+    from vjepa_distill.measures.probe import probe, render
 
     exclude = [column for column in chosen.exclude.split(",") if column]
     result = probe(

@@ -18,11 +18,11 @@ MEMORY = (
 
 def train(name: str, config: Any) -> int:
     """distill or jepa-train; what can go wrong in a run becomes one line that says how to go on."""
-    from vjepa_distill.health import Collapsed
-    from vjepa_distill.loop import Interrupted
     from vjepa_distill.runs.distill import distill
     from vjepa_distill.runs.jepa import jepa_train
-    from vjepa_distill.train import Diverged
+    from vjepa_distill.training.health import Collapsed
+    from vjepa_distill.training.loop import Interrupted
+    from vjepa_distill.training.step import Diverged
 
     runners: dict[str, Callable[[Any], Path]] = {"distill": distill, "jepa-train": jepa_train}
     again = f"{launcher()} {name} --out {config.out} --resume"

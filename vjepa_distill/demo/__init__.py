@@ -18,8 +18,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vjepa_distill import assemble, exports, registry
-from vjepa_distill.config import (
+from vjepa_distill import registry
+from vjepa_distill.data.clips import VideoClips
+from vjepa_distill.data.loader import Loader
+from vjepa_distill.demo import words
+from vjepa_distill.demo.teacher import Steps, train_teacher
+from vjepa_distill.errors import UserError
+from vjepa_distill.files import write_atomic
+from vjepa_distill.measures.probe import probe
+from vjepa_distill.measures.table import read_labels
+from vjepa_distill.runs import distill as stage1
+from vjepa_distill.runs import encoders, exports
+from vjepa_distill.runs import jepa as stage2
+from vjepa_distill.runs.encode import encode
+from vjepa_distill.runs.shared import guard_of
+from vjepa_distill.settings.config import (
     Component,
     Data,
     DistillConfig,
@@ -28,19 +41,7 @@ from vjepa_distill.config import (
     PredictorConfig,
     Spans,
 )
-from vjepa_distill.data.clips import VideoClips
-from vjepa_distill.data.loader import Loader
-from vjepa_distill.demo import words
-from vjepa_distill.demo.teacher import Steps, train_teacher
-from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate.probe import probe
-from vjepa_distill.evaluate.table import read_labels
-from vjepa_distill.files import write_atomic
-from vjepa_distill.optim import precision
-from vjepa_distill.runs import distill as stage1
-from vjepa_distill.runs import jepa as stage2
-from vjepa_distill.runs.encode import encode
-from vjepa_distill.runs.shared import guard_of
+from vjepa_distill.training.optim import precision
 
 FORMAT = 1
 MARK = "demo.json"
@@ -122,22 +123,22 @@ def write_world(folder: Path, plan: Plan) -> None:
         "1  A toy world of mp4 files", f"--data.source world --data.root {data.root} writes one, too"
     )
     data.source, data.world_videos = "world", plan.videos
-    assemble.make_world(data)
+    encoders.make_world(data)
 
 
 def teach(folder: Path, plan: Plan) -> None:
     """Train the teacher on the labels of the training videos; afterwards it is an encoder like any other."""
     title = "2  A teacher, told the labels of the training videos"
     words.heading(title, "(no command: vjepa_distill/demo/teacher.py)")
-    data, device = plan.data(folder, "train"), assemble.device_of("auto")
+    data, device = plan.data(folder, "train"), encoders.device_of("auto")
     torch.manual_seed(0)
-    encoder: Any = assemble.encoder_of(plan.teacher).to(device)
+    encoder: Any = encoders.encoder_of(plan.teacher).to(device)
     loader = Loader(clips_of(data), plan.batch)
     table = read_labels(Path(data.root) / "labels.csv", ["split"])
     labels = {file: row for file, row in table.items() if row["split"] == "train"}
     how = precision(amp(), device, guard_of(amp(), device))
     train_teacher(encoder, loader, labels, plan.teacher_steps, how, device)
-    record = {"stage": "supervised", "backbone": assemble.provenance_of(plan.teacher, encoder)}
+    record = {"stage": "supervised", "backbone": encoders.provenance_of(plan.teacher, encoder)}
     exports.export_backbone(folder / "teacher" / "student.safetensors", encoder, record)
 
 
@@ -195,15 +196,15 @@ def score(
 
 def clips_of(data: Data) -> VideoClips:
     """The whole picture of every frame, as labels want it, shuffled anew every epoch."""
-    decoder = assemble.decoder_of(data)
-    index = assemble.index_of(data, decoder)
-    return VideoClips(index.good, index.root, assemble.recipe_of(data, train=False), decoder, 0)
+    decoder = encoders.decoder_of(data)
+    index = encoders.index_of(data, decoder)
+    return VideoClips(index.good, index.root, encoders.recipe_of(data, train=False), decoder, 0)
 
 
 @functools.cache
 def amp() -> Literal["bf16", "fp32"]:
     """bf16 where matrices are multiplied faster in it: many a CPU only imitates it, slowly."""
-    device = assemble.device_of("auto")
+    device = encoders.device_of("auto")
     slow, fast = (seconds(torch.ones(1024, 1024, dtype=kind, device=device)) for kind in KINDS)
     return "bf16" if fast < slow else "fp32"
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa_distill.data.loader import Loader
-from vjepa_distill.optim import Precision, make_optimizer, parameters, set_rate
 from vjepa_distill.progress import progress
-from vjepa_distill.schedule import learning_rate
+from vjepa_distill.training.optim import Precision, make_optimizer, parameters, set_rate
+from vjepa_distill.training.schedule import learning_rate
 
 Table = Mapping[str, Mapping[str, str]]
 """File name -> its row of labels."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from vjepa_distill.masks import Sample, Whole
+from vjepa_distill.modules.masks import Sample, Whole
 from vjepa_distill.objectives.distances import DISTANCES
 from vjepa_distill.protocols import Latents, Timeline, View
 from vjepa_distill.tokens import take

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vjepa_distill.distributed import gather, gather_with_grad, own_rows
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import OutcomeHead
-from vjepa_distill.masks import Blocks, Layout, Span
+from vjepa_distill.modules.heads import OutcomeHead
+from vjepa_distill.modules.masks import Blocks, Layout, Span
 from vjepa_distill.objectives.distances import l1
 from vjepa_distill.protocols import Latents, Timeline, View
 from vjepa_distill.tokens import promote, take

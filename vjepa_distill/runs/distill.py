@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vjepa_distill import assemble, exports, registry
-from vjepa_distill.config import Component, DistillConfig
+from vjepa_distill import registry
 from vjepa_distill.distributed import all_mean
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Projector
+from vjepa_distill.modules.heads import Projector
+from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone
+from vjepa_distill.runs import encoders, exports
 from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
-from vjepa_distill.settings import settings
+from vjepa_distill.settings.config import Component, DistillConfig
+from vjepa_distill.settings.plain import settings
 from vjepa_distill.stages.distill import Distill, fitting
-from vjepa_distill.standardise import Standardiser
 
 
 def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
@@ -27,25 +28,25 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
     config = settings(DistillConfig, config, "config")
     (key, taught), *_ = config.teachers.items()
     for component in (config.student, taught):
-        assemble.check_component("backbone", component)
+        encoders.check_component("backbone", component)
     for term in config.objectives.values():
-        assemble.check_component("objective", term)
-    assemble.check_decoder(config.data)
+        encoders.check_component("objective", term)
+    encoders.check_decoder(config.data)
     with world_of(config) as world:
-        videos = assemble.videos_of(config, world.ranks)
-        student = assemble.encoder_of(config.student)
-        teacher = assemble.encoder_of(taught)
+        videos = encoders.videos_of(config, world.ranks)
+        student = encoders.encoder_of(config.student)
+        teacher = encoders.encoder_of(taught)
         head = Projector(student.embed_dim, teacher.embed_dim, config.head.kind, config.head.hidden)
-        objectives = assemble.objectives_of(config.objectives, teacher.embed_dim, None)
+        objectives = encoders.objectives_of(config.objectives, teacher.embed_dim, None)
         standardiser = Standardiser(teacher.embed_dim, config.standardise)
         stage = Distill(student, {key: teacher}, {key: head}, {key: standardiser}, objectives, config.seed)
-        world.log.say(f"teacher {taught.name}, {assemble.size_of(teacher)}")
-        if assemble.untrained(taught):
+        world.log.say(f"teacher {taught.name}, {encoders.size_of(teacher)}")
+        if encoders.untrained(taught):
             world.log.say(f"WARNING: the teacher has random weights. Type {weights_for(key, taught)}")
         shown = check_grids(student, teacher, config)
         stage.to(world.device)
-        assemble.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
-        assemble.try_out(taught.name, teacher, shown, world.device, False, world.how)
+        encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
+        encoders.try_out(taught.name, teacher, shown, world.device, False, world.how)
         if world.state is None:
             estimate(stage, config, world, videos)
         loop = loop_of(stage, {"student": student}, config, world, videos)
@@ -59,7 +60,7 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
 def check_grids(student: Backbone, teacher: Backbone, config: DistillConfig) -> tuple[int, int, int]:
     """The clip that the teacher is shown; one that it or the student does not take is refused by name."""
     frames, height, width = config.data.clip
-    grid = assemble.grid_of(config.student.name, student, config.data.clip)
+    grid = encoders.grid_of(config.student.name, student, config.data.clip)
     (taught,) = config.teachers.values()
     try:
         return frames, *fitting(teacher, frames, height, width, grid)
@@ -75,9 +76,9 @@ def weights_for(key: str, taught: Component) -> str:
     return " or ".join([*typed, f"a run folder as --teachers.{key}.name"])
 
 
-def estimate(stage: Distill, config: DistillConfig, world: World, videos: assemble.Videos) -> None:
+def estimate(stage: Distill, config: DistillConfig, world: World, videos: encoders.Videos) -> None:
     """Fit the standardisers on some batches of every rank, before the first step."""
-    loader = assemble.loader_of(config, videos.loader.clips, world.ranks)
+    loader = encoders.loader_of(config, videos.loader.clips, world.ranks)
     epoch = -(-loader.clips.num_samples // loader.stride)
     count = min(config.statistics_batches, epoch)
 
@@ -106,7 +107,7 @@ def export_distilled(stage: Distill, config: DistillConfig) -> None:
     run = Path(config.out)
     made = record_of("distill", config.student, stage.student, config)
     for key, taught in config.teachers.items():
-        record = {**made, "teacher": assemble.provenance_of(taught), "teacher_key": key}
+        record = {**made, "teacher": encoders.provenance_of(taught), "teacher_key": key}
         head = stage.heads[key].with_last(stage.standardisers[key].folded)
         exports.export_head(run / "head.safetensors", head, record)
         exports.export_backbone(run / "statistics.safetensors", stage.standardisers[key], record)

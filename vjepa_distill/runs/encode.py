@@ -9,15 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from vjepa_distill import assemble, exports
-from vjepa_distill.config import Component, Data
 from vjepa_distill.data.clips import VideoClips
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate import encode as rows
+from vjepa_distill.measures import encode as rows
 from vjepa_distill.progress import progress
+from vjepa_distill.runs import encoders, exports
 from vjepa_distill.runs.shared import guard_of
-from vjepa_distill.settings import settled
+from vjepa_distill.settings.config import Component, Data
+from vjepa_distill.settings.plain import settled
 
 
 def encode(
@@ -48,11 +48,11 @@ def encode(
     """
     if Path(out).suffix != ".safetensors":
         raise UserError(f"--out {out}: features are written as safetensors; type --out {out}.safetensors")
-    on, data = assemble.device_of(device), settings(source, data)
+    on, data = encoders.device_of(device), settings(source, data)
     encoder = encoder_of(source, space, seed, which=which, options=options, random_weights=random_weights)
-    decoder = assemble.decoder_of(data)
-    index = assemble.index_of(data, decoder)
-    recipe = assemble.recipe_of(data, train=False)
+    decoder = encoders.decoder_of(data)
+    index = encoders.index_of(data, decoder)
+    recipe = encoders.recipe_of(data, train=False)
     clips = VideoClips(index.good, index.root, recipe, decoder, seed=0, shuffle=False)
     record = {
         "source": str(source) if isinstance(source, (str, Path)) else type(source).__name__,
@@ -96,6 +96,6 @@ def encoder_of(
             raise UserError("space='teacher' needs a run of distill, and a module was given")
         return source
     if how["options"] and exports.locate(source) is None:
-        assemble.check_component("backbone", Component(str(source), dict(how["options"])))
+        encoders.check_component("backbone", Component(str(source), dict(how["options"])))
     torch.manual_seed(seed)
     return exports.load_encoder(source, space, **how)

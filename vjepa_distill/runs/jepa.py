@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from vjepa_distill import assemble, exports, initial
-from vjepa_distill.config import JepaConfig
 from vjepa_distill.errors import UserError
-from vjepa_distill.health import Watch
-from vjepa_distill.log import RunLog
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
+from vjepa_distill.runs import encoders, exports, initial
 from vjepa_distill.runs.shared import loop_of, record_of, world_of
-from vjepa_distill.schedule import ema_momentum, resolve
-from vjepa_distill.settings import settings
+from vjepa_distill.settings.config import JepaConfig
+from vjepa_distill.settings.plain import settings
 from vjepa_distill.stages.jepa import Jepa
+from vjepa_distill.training.health import Watch
+from vjepa_distill.training.log import RunLog
+from vjepa_distill.training.schedule import ema_momentum, resolve
 
 
 def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
@@ -29,18 +29,18 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
     config = settings(JepaConfig, config, "config")
     start = initial.start_of(config)
     config.student, config.predictor = start.student, start.settings
-    assemble.check_component("backbone", config.student)
+    encoders.check_component("backbone", config.student)
     for term in config.objectives.values():
-        assemble.check_component("objective", term)
-    assemble.check_decoder(config.data)
+        encoders.check_component("objective", term)
+    encoders.check_decoder(config.data)
     with world_of(config) as world:
-        videos = assemble.videos_of(config, world.ranks)
+        videos = encoders.videos_of(config, world.ranks)
         student, predictor = start.build()
         if start.words:
             world.log.say(start.words)
         timeline = Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
         check_grid(student, config, timeline)
-        objectives = assemble.objectives_of(config.objectives, student.embed_dim, timeline)
+        objectives = encoders.objectives_of(config.objectives, student.embed_dim, timeline)
         stage = Jepa(
             student,
             predictor,
@@ -53,7 +53,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         )
         check_masks(stage, config)
         stage.to(world.device)
-        assemble.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
+        encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
         watch = Watch(**vars(config.collapse))
         loop_of(stage, parts, config, world, videos, watch).run()
@@ -66,7 +66,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
 
 def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:
     """The student's tubelets are those the spans are counted in."""
-    grid = assemble.grid_of(config.student.name, student, config.data.clip)
+    grid = encoders.grid_of(config.student.name, student, config.data.clip)
     if grid.t != sum(timeline):
         raise UserError(
             f"{config.student.name} makes {grid.t} tubelets of {config.data.num_frames} frames, but tubelet="

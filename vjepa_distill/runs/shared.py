@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 
-from vjepa_distill import assemble, checkpoint, folder
-from vjepa_distill.config import Component, Run
 from vjepa_distill.distributed import Ranks, broadcast_object, process_group, wrap
 from vjepa_distill.errors import UserError
-from vjepa_distill.health import Watch
 from vjepa_distill.kernels.guard import Guard
-from vjepa_distill.log import RunLog
-from vjepa_distill.loop import Loop
-from vjepa_distill.optim import Guarding, Precision, make_optimizer, precision, trusting
 from vjepa_distill.protocols import Backbone, ModuleLike
+from vjepa_distill.runs import encoders, folder
+from vjepa_distill.settings.config import Component, Run
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
+from vjepa_distill.training import checkpoint
+from vjepa_distill.training.health import Watch
+from vjepa_distill.training.log import RunLog
+from vjepa_distill.training.loop import Loop
+from vjepa_distill.training.optim import Guarding, Precision, make_optimizer, precision, trusting
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class World:
 @contextmanager
 def world_of(config: Run) -> Iterator[World]:
     """Join the other ranks, check the run folder, seed torch."""
-    device = assemble.device_of(config.device)
+    device = encoders.device_of(config.device)
     if config.amp == "fp16" and device.type == "cpu":
         raise UserError("--amp fp16 needs CUDA: on a CPU type --amp bf16 (faster) or fp32")
     if config.threads:
@@ -82,7 +83,7 @@ def record_of(stage: str, student: Component, built: Backbone, config: Run) -> d
     }
     return {
         "stage": stage,
-        "backbone": assemble.provenance_of(student, built),
+        "backbone": encoders.provenance_of(student, built),
         "clip": clip,
         "data": {"source": data.source, "root": data.root, "files": data.files},
         "steps": config.steps,
@@ -94,12 +95,12 @@ def loop_of(
     parts: Mapping[str, ModuleLike],
     config: Run,
     world: World,
-    videos: assemble.Videos,
+    videos: encoders.Videos,
     watch: Watch | None = None,
 ) -> Loop:
     """Claim the folder; optimizer, DDP, loop; restored where the run is gone on with."""
     if config.checkpointing:
-        assemble.set_checkpointing(parts)
+        encoders.set_checkpointing(parts)
     chosen = config.optimizer
     optimizer = make_optimizer(stage, chosen.betas, chosen.weight_decay, chosen.decay_all, chosen.student)
     forward = wrap(stage, world.device, config.compile)
@@ -123,7 +124,7 @@ def loop_of(
         folder.claim(config)
     world.log.begin()
     world.log.say(
-        f"student {config.student.name}, {assemble.size_of(parts['student'])}; {world.device.type} "
+        f"student {config.student.name}, {encoders.size_of(parts['student'])}; {world.device.type} "
         f"{config.amp}, {torch.get_num_threads()} threads, {world.ranks.world} rank(s)"
     )
     world.log.say(videos.words())

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.heads import Projector
-from vjepa_distill.masks import Whole
+from vjepa_distill.modules.heads import Projector
+from vjepa_distill.modules.masks import Whole
+from vjepa_distill.modules.standardise import Moments, Standardiser
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Split, View
 from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of, tell
-from vjepa_distill.standardise import Moments, Standardiser
 from vjepa_distill.tokens import Grid, promote, resample
 
 LARGEST_CELL = 64  # pixels; a teacher with a larger one is shown the clip's own size

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vjepa_distill.heads import Predictor
-from vjepa_distill.masks import Span
+from vjepa_distill.modules.heads import Predictor
+from vjepa_distill.modules.masks import Span
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Timeline, View
 from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of, tell
 from vjepa_distill.tokens import Grid, promote

@@ -7,8 +7,8 @@ import math
 from torch import Tensor
 
 from vjepa_distill.errors import UserError
+from vjepa_distill.modules.transformer import SPLITS, sincos3d
 from vjepa_distill.tokens import Grid
-from vjepa_distill.transformer import SPLITS, sincos3d
 
 # An average of many steps drifts by its rounding alone, and a file may be in half precision; the tables of
 # other formulas and grids differ by about 1.

@@ -11,14 +11,25 @@ from typing import Any
 
 import pluggy
 
-from vjepa_distill import __version__, hookspecs
+from vjepa_distill import __version__
 from vjepa_distill.errors import UserError
-from vjepa_distill.hookspecs import API, PROJECT, Register
-from vjepa_distill.offers import BUILTIN, KINDS, ONLY, Offer, Plugin, PluginError, check_form, contested, near
+from vjepa_distill.registry import hookspecs
+from vjepa_distill.registry.hookspecs import API, PROJECT, Register
+from vjepa_distill.registry.offers import (
+    BUILTIN,
+    KINDS,
+    ONLY,
+    Offer,
+    Plugin,
+    PluginError,
+    check_form,
+    contested,
+    near,
+)
 
 STRICT = "VJEPA_DISTILL_STRICT_PLUGINS"
 
-_OURS = metadata.EntryPoint(BUILTIN, "vjepa_distill.builtin", PROJECT)
+_OURS = metadata.EntryPoint(BUILTIN, "vjepa_distill.registry.builtin", PROJECT)
 _log = logging.getLogger(__name__)
 
 

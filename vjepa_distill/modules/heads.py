@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vjepa_distill.errors import UserError
+from vjepa_distill.modules.transformer import Block, init_weights, rotary_angles, sincos3d
 from vjepa_distill.tokens import Grid, coordinates, take
-from vjepa_distill.transformer import Block, init_weights, rotary_angles, sincos3d
 
 
 def heads_for(dim: int) -> int:

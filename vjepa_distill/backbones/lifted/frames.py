@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vjepa_distill.backbones.cells import cut
-from vjepa_distill.backbones.images import Images, checkpointing
+from vjepa_distill.backbones.lifted.images import Images, checkpointing
 from vjepa_distill.errors import UserError
 from vjepa_distill.tokens import Grid, take
 

@@ -20,27 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vjepa_distill.discovery import Found, discover, warn
 from vjepa_distill.errors import UserError, accident, out_of_memory
-from vjepa_distill.hookspecs import API, PROJECT
-from vjepa_distill.offers import KINDS, ONLY, Offer, Plugin, near
-from vjepa_distill.values import misfits
-
-__all__ = [
-    "KINDS",
-    "Offer",
-    "Plugin",
-    "catalogue",
-    "changed",
-    "check_options",
-    "create",
-    "missing",
-    "models",
-    "options_of",
-    "plugins",
-    "provenance",
-    "resolve",
-]
+from vjepa_distill.registry.discovery import Found, discover, warn
+from vjepa_distill.registry.hookspecs import API, PROJECT
+from vjepa_distill.registry.offers import KINDS, ONLY, Offer, Plugin, near
+from vjepa_distill.settings.values import misfits
 
 _FILE = re.compile(r"(?P<path>.+\.py):(?P<attribute>\w+)")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from vjepa_distill.hookspecs import Register, hookimpl
+from vjepa_distill.registry.hookspecs import Register, hookimpl
 
-BACKBONES = Path(__file__).parent / "backbones"
+BACKBONES = Path(__file__).parents[1] / "backbones"
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.hookspecs import PROJECT
+from vjepa_distill.registry.hookspecs import PROJECT
 
 # The template's files and where each one goes; $-words are filled in.
 FILES = {

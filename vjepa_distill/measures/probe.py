@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate.scores import knn_accuracy, knn_r2, linear_accuracy, majority_share, ridge_r2
-from vjepa_distill.evaluate.table import Features, Row, groups_of, read_features, read_labels
+from vjepa_distill.measures.scores import knn_accuracy, knn_r2, linear_accuracy, majority_share, ridge_r2
+from vjepa_distill.measures.table import Features, Row, groups_of, read_features, read_labels
 
 PROBES: dict[str, dict[str, Callable[..., float]]] = {
     "text": {"k-NN": knn_accuracy, "linear": linear_accuracy},

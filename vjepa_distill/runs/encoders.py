@@ -11,8 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from vjepa_distill import exports, registry
-from vjepa_distill.config import Component, Data, Run, Term
+from vjepa_distill import registry
 from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.heldout import HeldOut
 from vjepa_distill.data.index import Index
@@ -23,10 +22,12 @@ from vjepa_distill.data.world import write_world
 from vjepa_distill.distributed import Ranks, broadcast_object
 from vjepa_distill.errors import UserError, accident, out_of_memory
 from vjepa_distill.files import cache_folder
-from vjepa_distill.optim import Precision
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, Decoder, ModuleLike, Recomputing, Timeline
+from vjepa_distill.runs import exports
+from vjepa_distill.settings.config import Component, Data, Run, Term
 from vjepa_distill.tokens import Grid
+from vjepa_distill.training.optim import Precision
 
 CONTRACT = "to see what it promises, and how to mend it, type vjepa-distill backbones check"
 

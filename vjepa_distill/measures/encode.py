@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.data.quarantine import listed
 from vjepa_distill.errors import UserError
-from vjepa_distill.evaluate.parts import Parts
 from vjepa_distill.files import write_atomic
-from vjepa_distill.optim import Guarding, trusting
+from vjepa_distill.measures.parts import Parts
 from vjepa_distill.protocols import Batch
+from vjepa_distill.training.optim import Guarding, trusting
 
 FORMAT = 1
 

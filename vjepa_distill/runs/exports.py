@@ -17,7 +17,7 @@ from torch import nn
 from vjepa_distill import registry
 from vjepa_distill.errors import UserError, brief, one_of
 from vjepa_distill.files import write_atomic
-from vjepa_distill.heads import Projector
+from vjepa_distill.modules.heads import Projector
 from vjepa_distill.protocols import Backbone, ModuleLike
 
 _log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vjepa_distill.backbones.cells import cut
 from vjepa_distill.errors import UserError
+from vjepa_distill.modules.transformer import sincos
 from vjepa_distill.tokens import Grid, take
-from vjepa_distill.transformer import sincos
 
 # Sines and cosines of the tubelet's index that the time position is made of; any number of tubelets will do.
 TIME_FEATURES = 64

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vjepa_distill.distributed import all_true
-from vjepa_distill.optim import parameters
 from vjepa_distill.protocols import Batch, Stage
+from vjepa_distill.training.optim import parameters
 
 Losses = dict[str, Tensor]
 

@@ -39,7 +39,7 @@ def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
     source = value_of(given, "--from")
     if source is None or "--help" in given:
         return given
-    from vjepa_distill.exports import clip_of
+    from vjepa_distill.runs.exports import clip_of
 
     clip = clip_of(source)
     typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in clip.items()}

@@ -13,17 +13,17 @@ from typing import Any
 
 import torch
 
-from vjepa_distill import checkpoint
-from vjepa_distill.config import Run
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.distributed import Ranks, all_mean, any_true, barrier, gather_object
-from vjepa_distill.health import Watch, measure
-from vjepa_distill.log import RunLog
-from vjepa_distill.optim import Precision, set_rate
 from vjepa_distill.protocols import Batch, Stage
-from vjepa_distill.rng import rng_state, set_rng_state
-from vjepa_distill.schedule import learning_rate
-from vjepa_distill.train import Diverged, Outcome, train_step
+from vjepa_distill.settings.config import Run
+from vjepa_distill.training import checkpoint
+from vjepa_distill.training.health import Watch, measure
+from vjepa_distill.training.log import RunLog
+from vjepa_distill.training.optim import Precision, set_rate
+from vjepa_distill.training.rng import rng_state, set_rng_state
+from vjepa_distill.training.schedule import learning_rate
+from vjepa_distill.training.step import Diverged, Outcome, train_step
 
 OVERFLOWS = 40
 """fp16 overflows in a row that are lived with: the scale starts at 2^16 and is halved at each."""

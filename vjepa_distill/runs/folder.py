@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from vjepa_distill.config import Run
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
+from vjepa_distill.settings.config import Run
 
 CONFIG = "config.yaml"
 # What may differ between a run and its continuation without changing what is computed.

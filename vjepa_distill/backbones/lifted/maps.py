@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vjepa_distill.backbones.cells import cut
-from vjepa_distill.backbones.images import Images, checkpointing
-from vjepa_distill.backbones.shapes import Shapes, cells
+from vjepa_distill.backbones.lifted.images import Images, checkpointing
+from vjepa_distill.backbones.lifted.shapes import Shapes, cells
 from vjepa_distill.tokens import Grid
 
 

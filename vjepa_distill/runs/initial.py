@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vjepa_distill import assemble, exports
 from vjepa_distill.backbones import official
-from vjepa_distill.config import Component, JepaConfig, PredictorConfig
 from vjepa_distill.errors import UserError, brief
-from vjepa_distill.heads import Predictor
+from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.protocols import Backbone
+from vjepa_distill.runs import encoders, exports
+from vjepa_distill.settings.config import Component, JepaConfig, PredictorConfig
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Start:
 
     def build(self) -> tuple[Backbone, Predictor]:
         """The student and its predictor, with their first values."""
-        student = assemble.encoder_of(self.encoder)
+        student = encoders.encoder_of(self.encoder)
         predictor = Predictor(student.embed_dim, **vars(self.settings))
         if self.found and self.found.state:
             try:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.values import fits, words_of
+from vjepa_distill.settings.values import fits, words_of
 
 T = TypeVar("T")
 
