@@ -14,58 +14,60 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vjepa_distill"
 
-# A module may import from lower layers and from its own folder; a folder stands for all that is in it.
+# A module may import from lower layers and from its own room: a folder is one room with all that is in it.
 LAYERS = [
-    {
-        "errors",
-        "tokens",
-        "distributed",
-        "files",
-        "optim",
-        "progress",
-        "rng",
-        "values",
-    },  # know nothing of ours
-    {"schedule", "protocols", "hookspecs", "offers", "transformer", "standardise", "settings", "kernels"},
-    {"config", "masks", "heads"},
-    {"backbones", "objectives", "data", "testing", "template", "builtin", "discovery"},
-    {"registry"},
-    {"stages", "checkpoint", "exports", "health", "log", "evaluate", "folder", "train"},
-    {"assemble", "loop"},
-    {"initial"},
+    {"errors", "tokens", "distributed", "files", "progress"},  # know nothing of ours
+    {"protocols", "settings", "kernels"},
+    {"registry", "modules", "data", "testing"},
+    {"backbones", "objectives", "stages", "training"},
+    {"measures"},
     {"runs"},
     {"demo"},
-    {"commands", "arguments", "wording"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
 
-# What a layer number does not say.
+# What a layer number does not say: a room, or a file in it, must not know rooms or files in them.
 NEVER = {
-    "backbones": {"masks", "heads", "config", "schedule", "distributed", "standardise"},
-    "objectives": {"config", "schedule"},
-    "data": {"masks", "heads", "config", "schedule"},
-    "registry": {"backbones", "objectives", "data", "builtin"},
-    "stages": {"backbones", "objectives", "data", "config"},
-    "checkpoint": {"backbones", "objectives", "data", "config", "registry"},
-    "exports": {"backbones", "objectives", "data", "config"},
-    "evaluate": {"backbones", "objectives"},
-    "kernels": {"distributed", "optim"},
-    "train": {"backbones", "objectives", "data", "config", "stages"},
-    "loop": {"backbones", "objectives", "stages"},
+    "settings": {"tokens", "distributed", "files", "progress"},
+    "kernels": {"distributed"},
+    "registry": {"data", "kernels", "settings.config", "distributed"},
+    "modules": {"settings", "kernels", "distributed"},
+    "data": {"settings", "kernels", "distributed"},
+    "testing": {"settings", "distributed", "files"},
+    "backbones": {
+        "modules.heads",
+        "modules.masks",
+        "modules.standardise",
+        "settings",
+        "distributed",
+        "data",
+        "registry",
+        "testing",
+    },
+    "objectives": {"settings", "data", "registry", "modules.transformer", "modules.standardise", "testing"},
+    "stages": {"settings", "data", "registry", "distributed", "testing"},
+    "training": {"registry", "modules", "testing"},
+    "training.step": {"settings", "data"},
+    "training.checkpoint": {"settings", "data"},
+    "measures": {"registry", "modules", "settings", "backbones", "objectives", "stages", "testing"},
+    "runs": {"objectives", "testing"},
+    "runs.exports": {"data", "settings", "stages", "backbones"},
 }
 
 MAY_USE_TORCH_DISTRIBUTED = {"distributed"}
 
 # What --help and the lists need.
 WITHOUT_TORCH = [
-    "schedule",
-    "config",
-    "discovery",
-    "builtin",
+    "settings.config",
+    "settings.plain",
     "registry",
+    "registry.builtin",
     "commands",
-    "wording",
+    "commands.arguments",
+    "commands.template",
+    "commands.wording",
     "cli",
     "__main__",
 ]
@@ -89,15 +91,19 @@ def imports(source: str, package: str = "") -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             yield from (word.value for word in node.args if isinstance(word, ast.Constant))
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "vjepa_distill":
-            yield f"vjepa_distill.{node.attr}"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node).startswith("vjepa_distill."):
+            yield ast.unparse(node)
 
 
 def ours(source: str, package: str) -> set[str]:
-    """The rooms of vjepa_distill that a source imports; ``""`` for a name taken from the front door."""
+    """What a source imports of vjepa_distill, below its name; ``""`` for a name taken from the front door."""
     words = [name.split(".") for name in imports(source, package) if name.startswith("vjepa_distill.")]
-    rooms = {word[1] for word in words} - {"__version__"}
-    return {room if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").exists() else "" for room in rooms}
+    found = {".".join(word[1:]) for word in words} - {"__version__"}
+    return {name if is_room(name.split(".")[0]) else "" for name in found}
+
+
+def is_room(name: str) -> bool:
+    return (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
 
 
 def modules() -> list[Path]:
@@ -122,14 +128,38 @@ def every_module() -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
+def within(name: str, place: str) -> bool:
+    """Whether a dotted name is a room or file, or something in it."""
+    return f"{name}.".startswith(f"{place}.")
+
+
 @every_module()
 def test_imports_go_strictly_downwards(path: Path) -> None:
-    room = room_of(path)
+    room, file = room_of(path), ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     package = ".".join(path.relative_to(ROOT).parent.parts)
-    for other in ours(path.read_text(), package) - {room}:
-        assert other, f"{room} imports from vjepa_distill itself: inside, import from the module that has it"
-        assert layer_of(other) < layer_of(room), f"{room} (layer {layer_of(room)}) imports {other}"
-        assert other not in NEVER.get(room, set()), f"{room} must not know {other}"
+    forbidden = {place for here, places in NEVER.items() if within(file, here) for place in places}
+    for name in ours(path.read_text(), package):
+        assert name, f"{file} imports from vjepa_distill itself: inside, import from the module that has it"
+        other = name.split(".")[0]
+        assert other == room or layer_of(other) < layer_of(room), (
+            f"{room} (layer {layer_of(room)}) imports {other} (layer {layer_of(other)})"
+        )
+        for place in forbidden:
+            assert not within(name, place), f"{file} must not know {place}"
+
+
+def test_what_is_forbidden_exists() -> None:
+    for place in {*NEVER, *(place for places in NEVER.values() for place in places)}:
+        path = PACKAGE / place.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file(), place
+
+
+@pytest.mark.parametrize("room", sorted(path.parent for path in PACKAGE.rglob("*/__init__.py")), ids=str)
+def test_every_room_says_what_it_is_for(room: Path) -> None:
+    words = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+    if room.relative_to(PACKAGE).parts[-1] != "template":
+        for part in ("In come", "; out go", "must never"):
+            assert part in " ".join(words.split()), f"{room.name}/__init__.py: {part} …?"
 
 
 @every_module()
@@ -168,16 +198,26 @@ def test_what_the_help_needs_never_imports_torch() -> None:
 def test_plugins_import_only_the_front_door_and_the_contracts() -> None:
     for path in sorted((ROOT / "plugins").rglob("*.py")):
         if "build" not in path.parts:
-            assert ours(path.read_text(), "") <= {"", "testing"}, path
+            rooms = {name.split(".")[0] for name in ours(path.read_text(), "")}
+            assert rooms <= {"", "testing"}, path
 
 
 def test_the_checker_sees_lazy_relative_and_dynamic_imports() -> None:
     source = """
-import os, vjepa_distill, vjepa_distill.masks
-print(vjepa_distill.__version__, vjepa_distill.heads.Predictor)
+import os, vjepa_distill, vjepa_distill.modules.masks
+print(vjepa_distill.__version__, vjepa_distill.modules.heads.Predictor)
 def late():
     from vjepa_distill import registry, take
     from ..data import index
-    importlib.import_module("vjepa_distill.log")
+    importlib.import_module("vjepa_distill.training.log")
 """
-    assert ours(source, "vjepa_distill.backbones") == {"masks", "heads", "registry", "", "data", "log"}
+    found = {
+        "modules.masks",
+        "modules.heads.Predictor",
+        "modules.heads",
+        "registry",
+        "",
+        "data.index",
+        "training.log",
+    }
+    assert ours(source, "vjepa_distill.backbones") - {"data", "modules"} == found

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.training.schedule import ema_momentum, learning_rate, resolve
+from vjepa_distill.settings.lengths import resolve
+from vjepa_distill.training.schedule import ema_momentum, learning_rate
 
 
 def test_a_fraction_and_its_steps_are_the_same_length():

@@ -1,4 +1,8 @@
-"""The subcommands that are no training run: what each takes, and where its work is found when asked for."""
+"""The subcommands: what each takes, what it prints, and what is said of a wrong word (``wording.py``).
+
+In come the words of the command line (``arguments.py``); out go text, JSON and an exit code, and the work is
+imported when it is asked for. It must never import torch while it is merely listed.
+"""
 
 from __future__ import annotations
 

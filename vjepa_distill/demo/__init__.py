@@ -2,7 +2,9 @@
 
     vjepa-distill demo --out runs/demo
 
-Every step is the function that its own subcommand calls, and is announced by the command that does the same.
+In comes a folder's name; out go a toy world, runs and a table of scores. Every step is the function that
+its own subcommand calls, announced by the command that does the same: it must never do what a user could
+not type.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from vjepa_distill.files import write_atomic
 from vjepa_distill.measures.probe import probe
 from vjepa_distill.measures.table import read_labels
 from vjepa_distill.runs import distill as stage1
-from vjepa_distill.runs import encoders, exports
+from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs import jepa as stage2
 from vjepa_distill.runs.encode import encode
 from vjepa_distill.runs.shared import guard_of
@@ -123,7 +125,7 @@ def write_world(folder: Path, plan: Plan) -> None:
         "1  A toy world of mp4 files", f"--data.source world --data.root {data.root} writes one, too"
     )
     data.source, data.world_videos = "world", plan.videos
-    encoders.make_world(data)
+    videos.make_world(data)
 
 
 def teach(folder: Path, plan: Plan) -> None:
@@ -132,7 +134,7 @@ def teach(folder: Path, plan: Plan) -> None:
     words.heading(title, "(no command: vjepa_distill/demo/teacher.py)")
     data, device = plan.data(folder, "train"), encoders.device_of("auto")
     torch.manual_seed(0)
-    encoder: Any = encoders.encoder_of(plan.teacher).to(device)
+    encoder: Any = encoders.build(plan.teacher).to(device)
     loader = Loader(clips_of(data), plan.batch)
     table = read_labels(Path(data.root) / "labels.csv", ["split"])
     labels = {file: row for file, row in table.items() if row["split"] == "train"}
@@ -196,9 +198,9 @@ def score(
 
 def clips_of(data: Data) -> VideoClips:
     """The whole picture of every frame, as labels want it, shuffled anew every epoch."""
-    decoder = encoders.decoder_of(data)
-    index = encoders.index_of(data, decoder)
-    return VideoClips(index.good, index.root, encoders.recipe_of(data, train=False), decoder, 0)
+    decoder = videos.decoder_of(data)
+    index = videos.index_of(data, decoder)
+    return VideoClips(index.good, index.root, videos.recipe_of(data, train=False), decoder, 0)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from vjepa_distill.modules.heads import Projector
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone
-from vjepa_distill.runs import encoders, exports
+from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
 from vjepa_distill.settings.config import Component, DistillConfig
 from vjepa_distill.settings.plain import settings
@@ -27,17 +27,14 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
     """
     config = settings(DistillConfig, config, "config")
     (key, taught), *_ = config.teachers.items()
-    for component in (config.student, taught):
-        encoders.check_component("backbone", component)
-    for term in config.objectives.values():
-        encoders.check_component("objective", term)
-    encoders.check_decoder(config.data)
+    encoders.check([config.student, taught], config.objectives)
+    videos.check(config.data)
     with world_of(config) as world:
-        videos = encoders.videos_of(config, world.ranks)
-        student = encoders.encoder_of(config.student)
-        teacher = encoders.encoder_of(taught)
+        data = videos.of_run(config, world.ranks)
+        student = encoders.build(config.student)
+        teacher = encoders.build(taught)
         head = Projector(student.embed_dim, teacher.embed_dim, config.head.kind, config.head.hidden)
-        objectives = encoders.objectives_of(config.objectives, teacher.embed_dim, None)
+        objectives = encoders.objectives(config.objectives, teacher.embed_dim, None)
         standardiser = Standardiser(teacher.embed_dim, config.standardise)
         stage = Distill(student, {key: teacher}, {key: head}, {key: standardiser}, objectives, config.seed)
         world.log.say(f"teacher {taught.name}, {encoders.size_of(teacher)}")
@@ -48,8 +45,8 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
         encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
         encoders.try_out(taught.name, teacher, shown, world.device, False, world.how)
         if world.state is None:
-            estimate(stage, config, world, videos)
-        loop = loop_of(stage, {"student": student}, config, world, videos)
+            estimate(stage, config, world, data)
+        loop = loop_of(stage, {"student": student}, config, world, data)
         loop.run()
         if world.ranks.rank == 0:
             export_distilled(stage, config)
@@ -76,9 +73,9 @@ def weights_for(key: str, taught: Component) -> str:
     return " or ".join([*typed, f"a run folder as --teachers.{key}.name"])
 
 
-def estimate(stage: Distill, config: DistillConfig, world: World, videos: encoders.Videos) -> None:
+def estimate(stage: Distill, config: DistillConfig, world: World, data: videos.Videos) -> None:
     """Fit the standardisers on some batches of every rank, before the first step."""
-    loader = encoders.loader_of(config, videos.loader.clips, world.ranks)
+    loader = videos.loader_of(config, data.loader.clips, world.ranks)
     epoch = -(-loader.clips.num_samples // loader.stride)
     count = min(config.statistics_batches, epoch)
 

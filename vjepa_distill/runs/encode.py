@@ -14,7 +14,7 @@ from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
 from vjepa_distill.measures import encode as rows
 from vjepa_distill.progress import progress
-from vjepa_distill.runs import encoders, exports
+from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings.config import Component, Data
 from vjepa_distill.settings.plain import settled
@@ -50,9 +50,9 @@ def encode(
         raise UserError(f"--out {out}: features are written as safetensors; type --out {out}.safetensors")
     on, data = encoders.device_of(device), settings(source, data)
     encoder = encoder_of(source, space, seed, which=which, options=options, random_weights=random_weights)
-    decoder = encoders.decoder_of(data)
-    index = encoders.index_of(data, decoder)
-    recipe = encoders.recipe_of(data, train=False)
+    decoder = videos.decoder_of(data)
+    index = videos.index_of(data, decoder)
+    recipe = videos.recipe_of(data, train=False)
     clips = VideoClips(index.good, index.root, recipe, decoder, seed=0, shuffle=False)
     record = {
         "source": str(source) if isinstance(source, (str, Path)) else type(source).__name__,

@@ -29,7 +29,7 @@ class Start:
 
     def build(self) -> tuple[Backbone, Predictor]:
         """The student and its predictor, with their first values."""
-        student = encoders.encoder_of(self.encoder)
+        student = encoders.build(self.encoder)
         predictor = Predictor(student.embed_dim, **vars(self.settings))
         if self.found and self.found.state:
             try:

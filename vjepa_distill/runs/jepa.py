@@ -11,14 +11,15 @@ import torch
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
-from vjepa_distill.runs import encoders, exports, initial
+from vjepa_distill.runs import encoders, exports, initial, videos
 from vjepa_distill.runs.shared import loop_of, record_of, world_of
 from vjepa_distill.settings.config import JepaConfig
+from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settings
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.training.health import Watch
 from vjepa_distill.training.log import RunLog
-from vjepa_distill.training.schedule import ema_momentum, resolve
+from vjepa_distill.training.schedule import ema_momentum
 
 
 def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
@@ -29,18 +30,16 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
     config = settings(JepaConfig, config, "config")
     start = initial.start_of(config)
     config.student, config.predictor = start.student, start.settings
-    encoders.check_component("backbone", config.student)
-    for term in config.objectives.values():
-        encoders.check_component("objective", term)
-    encoders.check_decoder(config.data)
+    encoders.check([config.student], config.objectives)
+    videos.check(config.data)
     with world_of(config) as world:
-        videos = encoders.videos_of(config, world.ranks)
+        data = videos.of_run(config, world.ranks)
         student, predictor = start.build()
         if start.words:
             world.log.say(start.words)
         timeline = Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
         check_grid(student, config, timeline)
-        objectives = encoders.objectives_of(config.objectives, student.embed_dim, timeline)
+        objectives = encoders.objectives(config.objectives, student.embed_dim, timeline)
         stage = Jepa(
             student,
             predictor,
@@ -56,7 +55,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
         watch = Watch(**vars(config.collapse))
-        loop_of(stage, parts, config, world, videos, watch).run()
+        loop_of(stage, parts, config, world, data, watch).run()
         if world.ranks.rank == 0:
             made = record_of("jepa", config.student, student, config)
             exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)

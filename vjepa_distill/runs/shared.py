@@ -14,7 +14,7 @@ from vjepa_distill.distributed import Ranks, broadcast_object, process_group, wr
 from vjepa_distill.errors import UserError
 from vjepa_distill.kernels.guard import Guard
 from vjepa_distill.protocols import Backbone, ModuleLike
-from vjepa_distill.runs import encoders, folder
+from vjepa_distill.runs import encoders, folder, videos
 from vjepa_distill.settings.config import Component, Run
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
@@ -95,7 +95,7 @@ def loop_of(
     parts: Mapping[str, ModuleLike],
     config: Run,
     world: World,
-    videos: encoders.Videos,
+    data: videos.Videos,
     watch: Watch | None = None,
 ) -> Loop:
     """Claim the folder; optimizer, DDP, loop; restored where the run is gone on with."""
@@ -110,8 +110,8 @@ def loop_of(
         forward,
         optimizer,
         world.how,
-        videos.loader,
-        videos.heldout,
+        data.loader,
+        data.heldout,
         config,
         world.log,
         world.ranks,
@@ -127,7 +127,7 @@ def loop_of(
         f"student {config.student.name}, {encoders.size_of(parts['student'])}; {world.device.type} "
         f"{config.amp}, {torch.get_num_threads()} threads, {world.ranks.world} rank(s)"
     )
-    world.log.say(videos.words())
+    world.log.say(data.words())
     batch = config.batch_size * config.accumulate * world.ranks.world
     world.log.say(
         f"steps {loop.done} to {config.steps}, {batch} clips a step, "

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from vjepa_distill.errors import UserError
+from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settle
-from vjepa_distill.training.schedule import resolve
 
 FORMAT = 1
 

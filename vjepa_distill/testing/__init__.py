@@ -1,5 +1,9 @@
 """The contracts as checks, for plugins and our own: failures say what was expected, what came, what to do.
 
+In comes an encoder, an objective or a decoder (``backbone.py``, ``objective.py``, ``decoder.py`` hold their
+lists of checks); out go findings, or the first that fails. It must never know one by name: ours and
+strangers' are equal.
+
 In a plugin's tests::
 
     from vjepa_distill.testing import check_backbone

@@ -1,7 +1,9 @@
 """V-JEPA's published weights: official .pt files of V-JEPA 1, 2 and 2.1, and transformers' form of V-JEPA 2.
 
-The form of transformers is tested against transformers itself; the official .pt files on their key and shape
-lists, with random values, and untested on the real files.
+In comes a file, a folder or a repository; out go tensors under our names and what they say of their model's
+shape. It must never build an encoder: it fills one that is given. The form of transformers is tested
+against transformers itself; the official .pt files on their key and shape lists, with random values, and
+untested on the real files.
 """
 
 from vjepa_distill.backbones.official.checkpoint import Checkpoint, read
