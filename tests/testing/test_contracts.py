@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.wrong_encoders import (
+from tests.testing.wrong_encoders import (
     WRONG,
     BranchesOnValues,
     GivesATuple,

@@ -22,7 +22,7 @@ from vjepa_distill.registry import lookup
 from vjepa_distill.runs.folder import plain
 from vjepa_distill.settings.config import Component, DistillConfig, JepaConfig, Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
 STAGE = {file.stem: "distill" if file.stem.startswith("distill") else "jepa-train" for file in FILES}
 

@@ -34,7 +34,7 @@ SIZE = (8, 64, 96)
 ENCODE = """
 import sys, torch
 from safetensors.torch import load_file, save_file
-from tests.test_processors import OURS, SIZE
+from tests.kernels.test_processors import OURS, SIZE
 from vjepa_distill import registry
 
 found = {}
@@ -48,7 +48,7 @@ for number, (name, options) in enumerate(OURS.items()):
 save_file(found, sys.argv[2])
 print(torch.backends.cpu.get_cpu_capability())
 """
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def at(level: str, *command: str) -> str:
@@ -93,7 +93,12 @@ def test_our_encoders_give_the_same_tokens_at_every_level(tmp_path: Path) -> Non
 @pytest.mark.parametrize("level", [level for level in LEVELS if LEVELS[level]])
 def test_what_depends_on_kernels_passes_at_this_level(level: str) -> None:
     """Models of convolutions held to the contract, ours too, and the tests of the kernels themselves."""
-    files = [f"tests/test_{name}.py" for name in ("torchvision", "joint", "kernels", "contracts")]
+    files = [
+        "tests/backbones/test_torchvision.py",
+        "tests/backbones/test_joint.py",
+        "tests/kernels/test_kernels.py",
+        "tests/testing/test_contracts.py",
+    ]
     words = "(contract or tubelet or kernel or trial or computed) and not every_video and not hangs"
     printed = at(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", words)
     assert " passed" in printed

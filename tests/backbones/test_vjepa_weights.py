@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tests import vjepa_reference as official
+from tests.backbones import vjepa_reference as official
 from vjepa_distill import registry
 from vjepa_distill.backbones import vjepa
 from vjepa_distill.backbones.official import component, predictor_words, read, to_hf
@@ -550,7 +550,7 @@ def test_what_contradicts_the_weights_is_refused(settings: dict, words: str, tmp
 
 
 def test_continued_pretraining_is_one_command(hf, tmp_path, world_folder, tiny_jepa, capsys) -> None:
-    from tests.test_runs import run
+    from tests.runs.test_runs import run
 
     hf().save_pretrained(tmp_path / "hf")
     plain = [o for o in tiny_jepa if not o.startswith(("--student", "--predictor"))]

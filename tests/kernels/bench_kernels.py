@@ -1,7 +1,7 @@
 """What it costs to try the bf16 kernels of an encoder: seconds of the trials, and of a pass with and without.
 
-    python tests/bench_kernels.py
-    ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 python tests/bench_kernels.py
+    python tests/kernels/bench_kernels.py
+    ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 python tests/kernels/bench_kernels.py
 
 Alone on the machine; a figure stands for this processor alone.
 """

@@ -13,7 +13,7 @@ from vjepa_distill.cli import run
 from vjepa_distill.commands.template import write_plugin
 from vjepa_distill.errors import UserError
 
-PAGE = Path(__file__).parents[1] / "docs" / "plugins.md"
+PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 BLOCK = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 

@@ -22,7 +22,7 @@ from vjepa_distill.registry import create_backbone
 from vjepa_distill.testing import check_backbone
 from vjepa_distill.tokens import Grid
 
-SHARED = Path(os.environ.get("VJEPA_DISTILL_SHARED", Path(__file__).parents[2] / "shared"))
+SHARED = Path(os.environ.get("VJEPA_DISTILL_SHARED", Path(__file__).parents[3] / "shared"))
 WEIGHTS = SHARED / "weights" / "vit_tiny_patch16_224.safetensors"
 MOBILENET = SHARED / "weights" / "mobilenetv2_100_same.safetensors"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no pretrained weights at {WEIGHTS}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.test_runs import run
+from tests.runs.test_runs import run
 
 
 @pytest.mark.slow

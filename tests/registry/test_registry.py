@@ -18,7 +18,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.registry import builtin, lookup
 from vjepa_distill.registry.offers import Offer, check_form
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAD = "from vjepa_distill import hookimpl\n"
 
 # distribution: (entry point, version, source of the module it names)

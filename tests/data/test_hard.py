@@ -10,8 +10,8 @@ from vjepa_distill.data.decoders.pyav import PyAV
 from vjepa_distill.data.scan import build_index
 from vjepa_distill.protocols import DecodeError
 
-HARD = Path(__file__).parents[2] / "shared" / "data" / "hard"
-CLIPS = Path(__file__).parents[2] / "shared" / "data" / "droid" / "clips"
+HARD = Path(__file__).parents[3] / "shared" / "data" / "hard"
+CLIPS = Path(__file__).parents[3] / "shared" / "data" / "droid" / "clips"
 needs_hard = pytest.mark.skipif(not HARD.exists(), reason="the folder of difficult videos is not here")
 needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="the robot clips are not here")
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from tests.wrong_encoders import OverflowsInBf16
+from tests.testing.wrong_encoders import OverflowsInBf16
 from vjepa_distill.errors import UserError
 from vjepa_distill.kernels import aside
 from vjepa_distill.kernels.calls import Attention, Call, Convolution, Product
