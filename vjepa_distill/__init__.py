@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vjepa_distill.runs.encode import encode
     from vjepa_distill.runs.exports import load_backbone
     from vjepa_distill.runs.jepa import jepa_train
-    from vjepa_distill.settings.config import (
+    from vjepa_distill.settings.run import (
         Component,
         Data,
         DistillConfig,
@@ -57,14 +57,14 @@ _LAZY = {
     "distill": "runs.distill",
     "jepa_train": "runs.jepa",
     "encode": "runs.encode",
-    "Component": "settings.config",
-    "Data": "settings.config",
-    "DistillConfig": "settings.config",
-    "JepaConfig": "settings.config",
-    "Optimizer": "settings.config",
-    "PredictorConfig": "settings.config",
-    "Spans": "settings.config",
-    "Term": "settings.config",
+    "Component": "settings.run",
+    "Data": "settings.run",
+    "DistillConfig": "settings.run",
+    "JepaConfig": "settings.run",
+    "Optimizer": "settings.run",
+    "PredictorConfig": "settings.run",
+    "Spans": "settings.run",
+    "Term": "settings.run",
 }
 
 __all__ = [

@@ -18,7 +18,7 @@ from vjepa_distill.commands import COMMANDS, train
 from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 from vjepa_distill.commands.wording import in_one_line
 from vjepa_distill.errors import UserError
-from vjepa_distill.settings.config import DistillConfig, JepaConfig
+from vjepa_distill.settings.run import DistillConfig, JepaConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

@@ -11,7 +11,7 @@ import yaml
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
-from vjepa_distill.settings.config import Run
+from vjepa_distill.settings.run import Run
 
 CONFIG = "config.yaml"
 # What may differ between a run and its continuation without changing what is computed.

@@ -1,4 +1,4 @@
-"""Settings given from Python: nested dictionaries become the classes of config.py, wrong types one line."""
+"""Settings given from Python: nested dictionaries become the classes of run.py, wrong types one line."""
 
 from __future__ import annotations
 
