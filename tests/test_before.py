@@ -15,11 +15,14 @@ import yaml
 from safetensors.torch import load_file
 
 import vjepa_distill
+from vjepa_distill.cli import main
 from vjepa_distill.data.decoders.pyav import PyAV
 from vjepa_distill.data.index import Index
 from vjepa_distill.data.scan import build_index
 from vjepa_distill.measures.table import read_features
-from vjepa_distill.runs import exports
+from vjepa_distill.runs import exports, folder
+from vjepa_distill.settings import DistillConfig, JepaConfig, older
+from vjepa_distill.settings.plain import settings
 from vjepa_distill.training import checkpoint
 
 BEFORE = Path(__file__).parent / "before"
@@ -107,3 +110,37 @@ def test_its_runs_are_gone_on_with(before, run):
         assert {k: v for k, v in now.items() if k not in timed} == pytest.approx(
             {k: v for k, v in then.items() if k not in timed}, rel=1e-3, abs=1e-4
         )
+
+
+def test_every_key_that_its_configurations_lack_has_a_value_for_them():
+    for run, kind in {"distill": DistillConfig, "jepa": JepaConfig}.items():
+        stored = yaml.safe_load((BEFORE / run / "config.yaml").read_text())
+        now = folder.plain(settings(kind, stored, "config"))
+        assert dict(dotted(now)) == dict(dotted(older.completed(stored)))
+        assert now.keys() == stored.keys() | {key for key, _ in older.lacking(stored) if "." not in key}
+
+
+def dotted(nested: dict, before: str = ""):
+    """Every setting with its keys, as it is typed."""
+    for key, value in nested.items():
+        if isinstance(value, dict) and value:
+            yield from dotted(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+@pytest.mark.parametrize("way", ["typed", "called"])
+def test_a_key_that_it_lacks_is_gone_on_with_as_it_was(before, monkeypatch, way):
+    """As if collapse.warn had been added today with the default 3, where runs used to warn at the seventh."""
+    stored = yaml.safe_load((before / "jepa" / "config.yaml").read_text())
+    del stored["collapse"]["warn"]
+    (before / "jepa" / "config.yaml").write_text(yaml.safe_dump(stored))
+    monkeypatch.setattr(older, "BEHAVED", {"collapse.warn": 7})
+    if way == "called":
+        go_on(before / "jepa", vjepa_distill.jepa_train)
+    else:
+        with pytest.raises(SystemExit) as ended:
+            main(["jepa-train", "--out", "jepa", "--resume"])
+        assert ended.value.code == 0
+    assert yaml.safe_load((before / "jepa" / "config.yaml").read_text())["collapse"]["warn"] == 7
+    assert JepaConfig(out="x").collapse.warn == 3

@@ -32,7 +32,7 @@ LAYERS = [
 NEVER = {
     "settings": {"tokens", "distributed", "files", "progress"},
     "kernels": {"distributed"},
-    "registry": {"data", "kernels", "settings.run", "distributed"},
+    "registry": {"data", "kernels", "settings.run", "settings.data", "distributed"},
     "modules": {"settings", "kernels", "distributed"},
     "data": {"settings", "kernels", "distributed"},
     "testing": {"settings", "distributed", "files"},
@@ -60,8 +60,7 @@ MAY_USE_TORCH_DISTRIBUTED = {"distributed"}
 
 # What --help and the lists need.
 WITHOUT_TORCH = [
-    "settings.run",
-    "settings.plain",
+    "settings",
     "registry",
     "registry.builtin",
     "commands",

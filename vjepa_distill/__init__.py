@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vjepa_distill.runs.encode import encode
     from vjepa_distill.runs.exports import load_backbone
     from vjepa_distill.runs.jepa import jepa_train
-    from vjepa_distill.settings.run import (
+    from vjepa_distill.settings import (
         Component,
         Data,
         DistillConfig,
@@ -57,14 +57,14 @@ _LAZY = {
     "distill": "runs.distill",
     "jepa_train": "runs.jepa",
     "encode": "runs.encode",
-    "Component": "settings.run",
-    "Data": "settings.run",
-    "DistillConfig": "settings.run",
-    "JepaConfig": "settings.run",
-    "Optimizer": "settings.run",
-    "PredictorConfig": "settings.run",
-    "Spans": "settings.run",
-    "Term": "settings.run",
+    "Component": "settings",
+    "Data": "settings",
+    "DistillConfig": "settings",
+    "JepaConfig": "settings",
+    "Optimizer": "settings",
+    "PredictorConfig": "settings",
+    "Spans": "settings",
+    "Term": "settings",
 }
 
 __all__ = [

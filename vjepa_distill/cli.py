@@ -15,10 +15,10 @@ from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, 
 
 import vjepa_distill
 from vjepa_distill.commands import COMMANDS, train
-from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
+from vjepa_distill.commands.arguments import for_training, value_of, with_clip_of_run
 from vjepa_distill.commands.wording import in_one_line
 from vjepa_distill.errors import UserError
-from vjepa_distill.settings.run import DistillConfig, JepaConfig
+from vjepa_distill.settings import DistillConfig, JepaConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -37,7 +37,9 @@ def training_parser(schema: type, summary: str) -> Parser:
     """Every field of a training configuration as an option, and YAML by --config."""
     parser = Parser(description=summary)
     parser.add_argument(
-        "--config", action="config", help="A YAML file of settings; the command line overrules it."
+        "--config",
+        action="config",
+        help="A YAML file of settings, or the name of one of ours; the command line overrules it.",
     )
     parser.add_class_arguments(schema, None, skip={*FLAGS, "format"})
     for name, words in FLAGS.items():
@@ -74,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     """Parse and do it; returns the exit code."""
     parser = build_parser()
     if arguments and arguments[0] in TRAINING:
-        arguments = with_nested_options(with_run_config(arguments))
+        arguments = for_training(arguments)
     elif arguments and arguments[0] == "encode":
         arguments = with_clip_of_run(arguments)
     chosen = parser.parse_args(arguments)

@@ -20,7 +20,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.modules.transformer import rotary_angles, rotate
 from vjepa_distill.runs import exports, initial
-from vjepa_distill.settings.run import Component, JepaConfig, PredictorConfig
+from vjepa_distill.settings import Component, JepaConfig, PredictorConfig
 from vjepa_distill.testing import check_backbone
 from vjepa_distill.tokens import Grid, take
 

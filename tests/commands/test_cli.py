@@ -76,7 +76,7 @@ def test_the_list_names_every_registered_backbone() -> None:
 
 
 def test_the_help_lists_every_subcommand_and_every_setting() -> None:
-    from vjepa_distill.settings.run import DistillConfig, JepaConfig
+    from vjepa_distill.settings.config import DistillConfig, JepaConfig
 
     assert list(build_parser()._subcommands_action.choices) == COMMANDS
     for name, schema in (("distill", DistillConfig), ("jepa-train", JepaConfig)):

@@ -11,7 +11,7 @@ from vjepa_distill.commands.arguments import with_nested_options
 from vjepa_distill.demo import Plan, claim, demo, words
 from vjepa_distill.demo.teacher import Steps
 from vjepa_distill.errors import UserError
-from vjepa_distill.settings import run as config
+from vjepa_distill.settings import config
 
 SMALLEST = Plan(
     videos=40,

@@ -92,7 +92,7 @@ def test_an_encoder_that_breaks_the_contract_is_refused_before_the_run(
 
 def test_a_random_teacher_is_told_how_it_takes_weights():
     from vjepa_distill.runs.distill import weights_for
-    from vjepa_distill.settings.run import Component
+    from vjepa_distill.settings import Component
 
     timm, torchvision, conv = (
         weights_for("main", Component(name)) for name in ("timm/test_vit", "torchvision/s3d", "conv/small")

@@ -20,7 +20,7 @@ from vjepa_distill.commands.arguments import with_nested_options
 from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.registry import lookup
 from vjepa_distill.runs.folder import plain
-from vjepa_distill.settings.run import Component, DistillConfig, JepaConfig, Run
+from vjepa_distill.settings.config import Component, DistillConfig, JepaConfig, Run
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))

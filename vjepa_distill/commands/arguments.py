@@ -11,6 +11,10 @@ from typing import Any
 
 import yaml
 
+from vjepa_distill.errors import UserError
+from vjepa_distill.settings.older import lacking
+
+NAME = re.compile(r"(\w[\w-]*)(?:\.ya?ml)?")
 NESTED = re.compile(r"--(teachers|objectives)\.([^.=]+)\.options\.([^.=]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -24,6 +28,43 @@ def value_of(arguments: Sequence[str], option: str) -> str | None:
     return None
 
 
+def for_training(arguments: Sequence[str]) -> list[str]:
+    """The words of distill and jepa-train as the parser takes them."""
+    return with_nested_options(with_older_keys(with_run_config(with_named_config(arguments))))
+
+
+def with_named_config(arguments: Sequence[str]) -> list[str]:
+    """``--config distill_small`` as the path of the configuration that comes along; a file here wins."""
+    given = list(arguments)
+    for here, word in enumerate(given):
+        if word.startswith("--config="):
+            given[here] = f"--config={_config(word.partition('=')[2])}"
+        elif here and given[here - 1] == "--config":
+            given[here] = _config(word)
+    return given
+
+
+def _config(value: str) -> str:
+    """The path for a name; what looks like none (a path, YAML, an option) is the parser's to judge."""
+    name = NAME.fullmatch(value)
+    if name is None or (Path(value).exists() and not Path(value).is_dir()):
+        return value
+    known = shipped_configs()
+    if name[1] not in known:
+        raise UserError(
+            f"--config {value}: no file here, and no name of ours; type a path or one of {', '.join(known)}"
+        )
+    return str(known[name[1]])
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The files of configs/ by name: in the installed package, else beside it in a source checkout."""
+    package = Path(__file__).parents[1]
+    folders = (package / "configs", package.parent / "configs")
+    found = ({file.stem: file for file in sorted(folder.glob("*.yaml"))} for folder in folders)
+    return next(filter(None, found), {})
+
+
 def with_run_config(arguments: Sequence[str]) -> list[str]:
     """``--resume --out RUN`` alone goes on with the settings that the run was started with."""
     given = list(arguments)
@@ -31,6 +72,13 @@ def with_run_config(arguments: Sequence[str]) -> list[str]:
         return given
     stored = Path(value_of(given, "--out") or ".") / "config.yaml"
     return [given[0], "--config", str(stored), *given[1:]] if stored.exists() else given
+
+
+def with_older_keys(arguments: Sequence[str]) -> list[str]:
+    """What a run's --config file lacks, as the version that wrote it behaved; what is typed overrules it."""
+    given = list(arguments)
+    lacked = lacking(_settings(value_of(given, "--config")))
+    return [given[0], *(f"--{key}={json.dumps(value)}" for key, value in lacked), *given[1:]]
 
 
 def with_clip_of_run(arguments: Sequence[str]) -> list[str]:

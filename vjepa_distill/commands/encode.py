@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from vjepa_distill.settings.run import Data
+from vjepa_distill.settings import Data
 
 SUMMARY = "Write the frozen features of a folder of videos."
 

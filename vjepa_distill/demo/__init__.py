@@ -34,7 +34,7 @@ from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs import jepa as stage2
 from vjepa_distill.runs.encode import encode
 from vjepa_distill.runs.shared import guard_of
-from vjepa_distill.settings.run import (
+from vjepa_distill.settings.config import (
     Component,
     Data,
     DistillConfig,

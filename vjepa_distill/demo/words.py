@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from vjepa_distill.settings.run import Component, Data, DistillConfig, JepaConfig, Run
+from vjepa_distill.settings.config import Component, Data, DistillConfig, JepaConfig, Run
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Encoder -> column -> {"score": of the linear probe, "knn", "floor"}."""

@@ -15,8 +15,8 @@ from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
+from vjepa_distill.settings import Component, DistillConfig
 from vjepa_distill.settings.plain import settings
-from vjepa_distill.settings.run import Component, DistillConfig
 from vjepa_distill.stages.distill import Distill, fitting
 
 

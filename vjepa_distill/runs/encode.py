@@ -16,8 +16,8 @@ from vjepa_distill.measures import encode as rows
 from vjepa_distill.progress import progress
 from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs.shared import guard_of
+from vjepa_distill.settings import Component, Data
 from vjepa_distill.settings.plain import settled
-from vjepa_distill.settings.run import Component, Data
 
 
 def encode(

@@ -11,7 +11,7 @@ from vjepa_distill import registry
 from vjepa_distill.errors import UserError, accident, out_of_memory
 from vjepa_distill.protocols import Backbone, ModuleLike, Recomputing, Timeline
 from vjepa_distill.runs import exports
-from vjepa_distill.settings.run import Component, Term
+from vjepa_distill.settings import Component, Term
 from vjepa_distill.tokens import Grid
 from vjepa_distill.training.optim import Precision
 

@@ -11,7 +11,8 @@ import yaml
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
-from vjepa_distill.settings.run import Run
+from vjepa_distill.settings import Run
+from vjepa_distill.settings.older import completed
 
 CONFIG = "config.yaml"
 # What may differ between a run and its continuation without changing what is computed.
@@ -60,7 +61,8 @@ def _check_same(config: Run, run: Path) -> None:
     """A continuation computes the same thing: settings that would change it are refused by name."""
     if not (run / CONFIG).exists():
         raise UserError(f"--resume: {run} holds no {CONFIG}; start the run without --resume")
-    before, now = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")), plain(config)
+    before = completed(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))
+    now = plain(config)
     for settings in (before, now):
         for name in FREE:
             settings.pop(name, None)

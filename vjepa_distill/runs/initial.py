@@ -10,7 +10,7 @@ from vjepa_distill.errors import UserError, brief
 from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs import encoders, exports
-from vjepa_distill.settings.run import Component, JepaConfig, PredictorConfig
+from vjepa_distill.settings import Component, JepaConfig, PredictorConfig
 
 
 @dataclass

@@ -13,9 +13,9 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
 from vjepa_distill.runs import encoders, exports, initial, videos
 from vjepa_distill.runs.shared import loop_of, record_of, world_of
+from vjepa_distill.settings import JepaConfig
 from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settings
-from vjepa_distill.settings.run import JepaConfig
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.training.health import Watch
 from vjepa_distill.training.log import RunLog

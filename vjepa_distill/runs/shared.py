@@ -15,7 +15,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.kernels.guard import Guard
 from vjepa_distill.protocols import Backbone, ModuleLike
 from vjepa_distill.runs import encoders, folder, videos
-from vjepa_distill.settings.run import Component, Run
+from vjepa_distill.settings import Component, Run
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.training import checkpoint

@@ -21,7 +21,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.files import cache_folder
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Decoder
-from vjepa_distill.settings.run import Data, Run
+from vjepa_distill.settings import Data, Run
 
 
 def decoder_of(data: Data) -> Decoder:

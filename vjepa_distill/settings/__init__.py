@@ -3,3 +3,24 @@
 In come YAML, the command line or plain dictionaries (``plain.py``); out go dataclasses that have checked
 themselves (``run.py``). It must never import torch, nor anything of ours above ``errors``.
 """
+
+from vjepa_distill.settings.data import Data
+from vjepa_distill.settings.distill import DistillConfig, Head
+from vjepa_distill.settings.jepa import Collapse, Ema, JepaConfig, PredictorConfig, Spans
+from vjepa_distill.settings.optimizer import Optimizer
+from vjepa_distill.settings.run import Component, Run, Term
+
+__all__ = [
+    "Collapse",
+    "Component",
+    "Data",
+    "DistillConfig",
+    "Ema",
+    "Head",
+    "JepaConfig",
+    "Optimizer",
+    "PredictorConfig",
+    "Run",
+    "Spans",
+    "Term",
+]

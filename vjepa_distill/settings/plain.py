@@ -1,4 +1,4 @@
-"""Settings given from Python: nested dictionaries become the classes of run.py, wrong types one line."""
+"""Settings given from Python: nested dictionaries become the classes of this room, wrong types one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from vjepa_distill.errors import UserError
+from vjepa_distill.settings.older import completed
 from vjepa_distill.settings.values import fits, words_of
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ def settings(kind: type[T], value: T | Mapping[str, Any], name: str) -> T:
     if isinstance(value, kind):
         settle(value)
         return value
+    value = completed(value) if isinstance(value, Mapping) else value
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     example = f"give {kind.__name__}({known[0]}=...), or a dictionary of {', '.join(known[:3])} ..."
     if not isinstance(value, Mapping):
