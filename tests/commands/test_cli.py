@@ -76,7 +76,7 @@ def test_the_list_names_every_registered_backbone() -> None:
 
 
 def test_the_help_lists_every_subcommand_and_every_setting() -> None:
-    from vjepa_distill.settings.config import DistillConfig, JepaConfig
+    from vjepa_distill.settings import DistillConfig, JepaConfig
 
     assert list(build_parser()._subcommands_action.choices) == COMMANDS
     for name, schema in (("distill", DistillConfig), ("jepa-train", JepaConfig)):
@@ -321,6 +321,51 @@ def test_encodes_flags_stand_alone_or_with_a_value() -> None:
     for words, expected in (([], False), (["--overwrite"], True), (["--overwrite", "false"], False)):
         chosen = build_parser().parse_args(["encode", "--from=a", "--out=b", *words]).encode
         assert chosen.overwrite is expected
+
+
+@pytest.fixture
+def probed(tmp_path: Path) -> list[str]:
+    """What probe needs before --column: eight files with a shape, a vx and a column "a,b"."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    files = [f"{number}.mp4" for number in range(8)]
+    save_file({"features": np.random.default_rng(0).normal(size=(8, 2))}, tmp_path / "f.safetensors")
+    (tmp_path / "f.json").write_text(json.dumps({"format": 1, "files": files}))
+    rows = [f"{file},{'xy'[number % 2]},{number},{'uv'[number % 2]}" for number, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_text("\n".join(['file,shape,vx,"a,b"', *rows]))
+    return ["probe", f"--features={tmp_path / 'f.safetensors'}", f"--labels={tmp_path / 'labels.csv'}"]
+
+
+def test_several_columns_are_one_table_or_a_list_in_order(probed: list[str], capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(*probed, "--column=vx,shape") == 0
+    table = capsys.readouterr().out
+    assert table.count("score") == 1
+    assert max(map(len, table.splitlines())) <= 80
+    assert [line.split()[1] for line in table.splitlines() if "│" in line] == ["vx", "vx", "shape", "shape"]
+    assert run(*probed, "--column=vx,shape", "--json") == 0
+    both = json.loads(capsys.readouterr().out)
+    for column, one in zip(["vx", "shape"], both, strict=True):
+        assert run(*probed, f"--column={column}", "--json") == 0
+        assert json.loads(capsys.readouterr().out) == one
+    assert run(*probed, "--column=a,b", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["column"] == "a,b"
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("shape,,vx", "--column shape,,vx holds an empty name: type --column shape,vx"),
+        ("shape,shape", "--column shape,shape holds a name twice: type --column shape"),
+        (",", "--column , holds an empty name: type --column NAME,NAME"),
+        ("vx,shap", "has no column 'shap'; it has file, shape, vx, a,b. Did you mean 'shape'?"),
+    ],
+)
+def test_a_bad_list_of_columns_is_one_line(column: str, said: str, probed: list[str], capsys) -> None:
+    assert run(*probed, f"--column={column}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(said)
 
 
 def test_a_backbone_is_held_to_its_contract(tmp_path: Path, capsys) -> None:

@@ -8,19 +8,19 @@ import pytest
 
 from vjepa_distill import cli, registry
 from vjepa_distill.commands.arguments import with_nested_options
-from vjepa_distill.demo import Plan, claim, demo, words
+from vjepa_distill.demo import COLUMNS, Plan, claim, demo, words
 from vjepa_distill.demo.teacher import Steps
 from vjepa_distill.errors import UserError
-from vjepa_distill.settings import config
+from vjepa_distill.settings import Component, DistillConfig, JepaConfig, Optimizer, Spans
 
 SMALLEST = Plan(
     videos=40,
     frames=8,
     size=32,
     batch=4,
-    teacher=config.Component("conv/small", {"width": 8, "patch": 8}),
+    teacher=Component("conv/small", {"width": 8, "patch": 8}),
     teacher_steps=Steps(2, 2),
-    student=config.Component("ruffle/tiny", {"depth": 1, "width": 24, "heads": 2, "patch": 8}),
+    student=Component("ruffle/tiny", {"depth": 1, "width": 24, "heads": 2, "patch": 8}),
     distill_steps=4,
     jepa_steps=4,
 )
@@ -42,6 +42,7 @@ def test_the_whole_road_ends_in_a_table_of_finite_scores(tmp_path, capsys):
     assert max(map(len, said.out.splitlines())) <= 80
     assert f"{scores['after distill']['shape']['score']:.3f}" in said.out
     assert "vjepa-distill distill --student.name ruffle/tiny" in said.err
+    assert said.err.count("vjepa-distill probe ") == said.err.count("vjepa-distill encode ") == 4
     probed = set(json.loads((out / "features" / "distill.json").read_text())["files"])
     trained = {entry["path"] for entry in json.loads((out / "index-train.json").read_text())["entries"]}
     assert len(probed) == 8
@@ -66,16 +67,16 @@ def typed(command: str):
 
 def test_the_commands_it_prints_make_the_same_runs(tmp_path):
     data = SMALLEST.data(tmp_path / "a folder", "test")
-    distill = config.DistillConfig(
+    distill = DistillConfig(
         student=SMALLEST.student,
-        teachers={"main": config.Component("some/teacher", {"width": 8})},
+        teachers={"main": Component("some/teacher", {"width": 8})},
         data=data,
-        optimizer=config.Optimizer(lr=1e-3),
+        optimizer=Optimizer(lr=1e-3),
         out="d",
         steps=7,
     )
     assert typed(words.command(distill)) == distill
-    jepa = config.JepaConfig(init="d", data=data, spans=config.Spans(2, 2, 4), out="j", amp="fp32")
+    jepa = JepaConfig(init="d", data=data, spans=Spans(2, 2, 4), out="j", amp="fp32")
     assert typed(words.command(jepa)) == jepa
 
 
@@ -87,10 +88,18 @@ def test_the_encode_command_it_prints_reads_the_same_clips(tmp_path):
     assert (chosen.source, chosen.random_weights, chosen.data) == (str(tmp_path / "run"), True, data)
 
 
+def test_the_probe_command_it_prints_names_every_column(tmp_path):
+    features, labels = tmp_path / "a folder" / "f.safetensors", tmp_path / "labels.csv"
+    line = words.probe_command(features, labels, COLUMNS)
+    chosen = cli.build_parser()._subcommands_action.choices["probe"].parse_args(shlex.split(line)[2:])
+    assert (chosen.features, chosen.labels) == (str(features), str(labels))
+    assert chosen.column == "shape,vx,vy,outcome"
+
+
 def test_someone_elses_folder_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="another --out"):
-        demo(str(tmp_path), Plan(student=config.Component("vjepa/tiny")))
+        demo(str(tmp_path), Plan(student=Component("vjepa/tiny")))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 

@@ -204,7 +204,35 @@ def test_the_table_shows_what_was_measured(tmp_path, draw):
     labels = write_labels(tmp_path / "labels.csv", shape=list("ab") * 6, day=[*"xyzxyz"] * 2)
     result = probe(features, labels, "shape", exclude=["day"], floor=features)
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(render(result))
+    console.print(render([result]))
     text = console.export_text()
     assert all(word in text for word in ("shape", "12 rows", "same day", "k-NN", "linear", "random weights"))
     assert text.count(f"{result['scores']['k-NN']['score']:.3f}") >= 2
+
+
+def shown(results):
+    from rich.console import Console
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(render(results))
+    return console.export_text()
+
+
+def test_several_columns_share_one_table_of_80_columns(tmp_path, draw):
+    features = write_features(tmp_path / "a.safetensors", draw.normal(size=(12, 2)))
+    long = "[b]" + "a_name_without_end_" * 5
+    columns = {"shape": list("ab") * 6, long: draw.normal(size=12), "some": [*"ab" * 5, "", ""]}
+    labels = write_labels(tmp_path / "labels.csv", **columns)
+    results = [probe(features, labels, column, floor=features) for column in columns]
+    even, uneven = shown(results[:2]), shown(results)
+    assert even.count("random weights") == uneven.count("random weights") == 1
+    assert max(map(len, uneven.splitlines())) <= 80
+    assert [text.splitlines()[0] for text in (even, uneven)] == ["12 rows", "12 rows, some skipped"]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in uneven.splitlines() if "│" in line]
+    assert "".join(row[0] for row in rows).count(long) == 2, "folded, and neither cut nor taken for markup"
+    expected = [
+        [name, str(result["rows"]), *(f"{row[which]:.3f}" for which in ("score", "floor", "random"))]
+        for result in results
+        for name, row in result["scores"].items()
+    ]
+    assert [row[1:] for row in rows if row[1]] == expected

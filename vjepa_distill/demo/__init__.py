@@ -34,7 +34,7 @@ from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs import jepa as stage2
 from vjepa_distill.runs.encode import encode
 from vjepa_distill.runs.shared import guard_of
-from vjepa_distill.settings.config import (
+from vjepa_distill.settings import (
     Component,
     Data,
     DistillConfig,
@@ -187,7 +187,7 @@ def score(
     data, features = plan.data(folder, "test"), folder / "features" / f"{name}.safetensors"
     labels = Path(data.root) / "labels.csv"
     encoding = words.encode_command(source, features, data, random_weights)
-    words.heading(f"5  Probe: {name}", encoding, *words.probe_commands(features, labels, COLUMNS))
+    words.heading(f"5  Probe: {name}", encoding, words.probe_command(features, labels, COLUMNS))
     encode(source, features, data, random_weights=random_weights, batch_size=plan.batch)
     found = {
         column: [probe(features, labels, part)["scores"] for part in parts]

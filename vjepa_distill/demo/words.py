@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from vjepa_distill.settings.config import Component, Data, DistillConfig, JepaConfig, Run
+from vjepa_distill.settings import Component, Data, DistillConfig, JepaConfig, Run
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Encoder -> column -> {"score": of the linear probe, "knn", "floor"}."""
@@ -58,11 +58,11 @@ def encode_command(source: Path, out: Path, data: Data, random_weights: bool) ->
     )
 
 
-def probe_commands(features: Path, labels: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A probe command for every column of the labels."""
-    given = f"{option('features', str(features))} {option('labels', str(labels))}"
-    for column in itertools.chain(*columns.values()):
-        yield f"vjepa-distill probe {given} {option('column', column)}"
+def probe_command(features: Path, labels: Path, columns: Mapping[str, Sequence[str]]) -> str:
+    """The probe command of all these columns of the labels."""
+    named = ",".join(itertools.chain(*columns.values()))
+    given = [option("features", str(features)), option("labels", str(labels)), option("column", named)]
+    return " ".join(["vjepa-distill probe", *given])
 
 
 def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -95,18 +95,29 @@ def _numbers(values: list[str], kind: str, column: str) -> np.ndarray | None:
     return numbers if np.isfinite(numbers).all() or kind == "number" else None
 
 
-def render(result: dict[str, Any]) -> Any:
-    """For rich's print: what was asked, then probe, score, floor, and random weights if they were given."""
+def render(results: Sequence[dict[str, Any]]) -> Any:
+    """For rich's print: one table of results that share features, floor and exclude, and of how many rows."""
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
-    excluded = f", same {' and '.join(result['exclude'])} left out" if result["exclude"] else ""
-    skipped = f", {result['skipped']} skipped" if result["skipped"] else ""
-    random = any("random" in row for row in result["scores"].values())
+    first = results[0]
+    excluded = f", same {' and '.join(first['exclude'])} left out" if first["exclude"] else ""
+    uneven = len({result["rows"] for result in results}) > 1
+    skipped = f", {first['skipped']} skipped" if first["skipped"] else ""
+    count = f"{first['rows']} rows{skipped}"
+    if uneven:
+        count = f"{first['rows'] + first['skipped']} rows, some skipped"
+    random = any("random" in row for row in first["scores"].values())
     table = Table()
-    for heading in ["probe", "score", "floor", *(["random weights"] if random else [])]:
-        table.add_column(heading, justify="left" if heading == "probe" else "right")
-    for name, row in result["scores"].items():
-        cells = [row["score"], row["floor"], *([row["random"]] if random else [])]
-        table.add_row(name, *(f"{value:.3f}" for value in cells))
-    return Group(f"{result['column']}: {result['rows']} rows{skipped}{excluded}", table)
+    table.add_column("column", overflow="fold")
+    table.add_column("probe", no_wrap=True)
+    for heading in [*(["rows"] if uneven else []), "score", "floor", *(["random weights"] if random else [])]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        rows = [str(result["rows"])] if uneven else []
+        for name, row in result["scores"].items():
+            cells = [row["score"], row["floor"], *([row["random"]] if random else [])]
+            table.add_row(escape(result["column"]), name, *rows, *(f"{value:.3f}" for value in cells))
+        table.add_section()
+    return Group(escape(count + excluded), table)
