@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -73,10 +76,30 @@ class _Lines:
             return
         self.last = now
         left = (now - self.begun) / (done - self.start) * (self.total - done)
-        self.say(f"{self.what} {done}/{self.total}, {clock(left)} left")
+        self.say(folded(f"{self.what} {done}/{self.total}, {clock(left)} left", width()))
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+def width() -> int:
+    """Columns of the terminal now: $COLUMNS, else its size; 80 where there is none, and never below 40."""
+    try:
+        own = os.get_terminal_size(2).columns  # stdout, which shutil asks, may be a pipe
+    except OSError:
+        own = 0
+    return max(40, shutil.get_terminal_size((own or 80, 24)).columns)
+
+
+def folded(text: str, columns: int, hang: int = 2) -> str:
+    """Each line of a text folded, the rest `hang` further in; a longer word (a path) stays whole."""
+    rows = []
+    for row in text.splitlines():
+        indent = " " * (len(row) - len(row.lstrip(" ")) + hang)
+        rows += textwrap.wrap(
+            row, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(rows)
 
 
 def clock(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Seconds a whole training step takes in fp32 and in bf16, in turn within one process, and their ratio.
 
-Run: python tests/training/bench_step.py [--rounds 5] [--batch 16]  (random pixels: reading video is not measured)
+Run: python tests/training/bench_step.py [--rounds 5] [--batch 16]  (random pixels, no video)
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
 """What a run says can be read back, by programs and by people."""
 
 import json
+import re
 
-from vjepa_distill.progress import clock
+import pytest
+
+from vjepa_distill.progress import clock, folded, progress_bar
 from vjepa_distill.training.log import RunLog, line, truncate_rows
 
 VALUES = {
@@ -53,13 +56,93 @@ def test_other_ranks_write_and_say_nothing(tmp_path, capsys):
 
 
 def test_a_line_fits_80_columns_and_holds_names_to_numbers():
-    said = line(120, 5000, VALUES).splitlines()
+    said = line(120, 5000, VALUES, 80).splitlines()
     assert max(map(len, said)) <= 80
     assert len(said) == 2
     words = " ".join(said).split()
     assert words[:2] == ["step", "120/5000"]
     assert all(words[words.index(name) + 1][0].isdigit() for name in VALUES)
     assert all(not row.strip()[0].isdigit() for row in said), "no line begins with a number cut from its name"
+
+
+SAID = "the teacher of this run was found in /a/folder/with-a-name "
+SAID += "and has 21 million parameters in twelve blocks"
+KNOWN = {
+    60: """\
+the teacher of this run was found in /a/folder/with-a-name
+  and has 21 million parameters in twelve blocks
+step  120/5000  loss 0.6123  now 0.5  soon 0.23
+                eventually 1.7  now/skill 0.25  rank 37.12
+                std 0.8  lr 3.0e-04  s/step 0.8123
+""",
+    100: """\
+the teacher of this run was found in /a/folder/with-a-name and has 21 million parameters in twelve
+  blocks
+step  120/5000  loss 0.6123  now 0.5  soon 0.23  eventually 1.7  now/skill 0.25  rank 37.12  std 0.8
+                lr 3.0e-04  s/step 0.8123
+""",
+}
+STAMPED = {
+    60: """\
+# the teacher of this run was found in
+                      /a/folder/with-a-name and has 21
+                      million parameters in twelve blocks
+# step  120/5000  loss 0.6123  now 0.5
+                                    soon 0.23
+                                    eventually 1.7
+                                    now/skill 0.25
+                                    rank 37.12  std 0.8
+                                    lr 3.0e-04
+                                    s/step 0.8123
+""",
+    100: """\
+# the teacher of this run was found in /a/folder/with-a-name and has 21 million
+                      parameters in twelve blocks
+# step  120/5000  loss 0.6123  now 0.5  soon 0.23  eventually 1.7  now/skill 0.25
+                                    rank 37.12  std 0.8  lr 3.0e-04  s/step 0.8123
+""",
+}
+TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_screen_and_log_fold_at_the_terminals_width(tmp_path, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with RunLog(tmp_path, total=5000) as log:
+        log.say(SAID)
+        log.metrics(120, VALUES)
+    assert capsys.readouterr().err == KNOWN[columns]
+    written = (tmp_path / "train.log").read_text()
+    assert TIME.sub("#", written) == STAMPED[columns]
+    assert max(map(len, written.splitlines())) <= columns
+
+
+def test_the_width_is_asked_at_each_line_and_40_holds_all(tmp_path, capsys, monkeypatch):
+    with RunLog(tmp_path, total=5000) as log:
+        for columns in ("100", "40", "7"):
+            monkeypatch.setenv("COLUMNS", columns)
+            log.say(SAID)
+            log.metrics(120, VALUES | {"eventually/skill": 0.1234})
+    wide, *narrow = capsys.readouterr().err.split("the teacher")[1:]
+    assert max(map(len, wide.splitlines())) > 40
+    written = (tmp_path / "train.log").read_text().split("the teacher", 2)[2]
+    assert max(len(row) for text in (*narrow, written) for row in text.splitlines()) <= 40
+
+
+def test_what_has_lines_already_keeps_them_and_a_long_word_stays_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    path = "/a" * 40
+    assert folded(f"one\n\n  two {path}", 60) == f"one\n\n  two\n    {path}"
+    with RunLog(tmp_path, total=1) as log:
+        log.say("one\n  two")
+    assert TIME.sub("#", (tmp_path / "train.log").read_text()) == "# one\n" + " " * 20 + "  two\n"
+
+
+def test_a_progress_line_fits_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    with progress_bar("counting the frames of the videos", 5000, every=0) as bar:
+        bar.update(1000)
+    assert [len(row) <= 40 for row in capsys.readouterr().err.splitlines()] == [True, True]
 
 
 def test_a_missing_metrics_file_is_no_trouble(tmp_path):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
-import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from vjepa_distill.files import write_atomic
-from vjepa_distill.progress import progress_bar
+from vjepa_distill.progress import folded, progress_bar, width
 
-WIDTH = 80
+STAMP = "%Y-%m-%d %H:%M:%S"
+NARROW = 50  # columns below which a stamp would leave too few beside it, and stands on a line of its own
 
 
 class RunLog:
@@ -31,7 +31,7 @@ class RunLog:
         self.run, self.total, self.start, self.every = Path(run), total, start, every
         self.quiet = rank != 0
         self.begun = False
-        self.early: list[str] = []
+        self.early: list[Callable[[int], str]] = []
 
     def __enter__(self) -> RunLog:
         return self
@@ -83,35 +83,38 @@ class RunLog:
         self.rows.flush()
         for name, value in values.items():
             self.events.add_scalar(name, value, done)
-        self.say(line(done, self.total, values))
+        self._tell(lambda columns: line(done, self.total, values, columns))
 
     def say(self, text: str) -> None:
         """A message to the screen (above the bar) and, with the time of day, to train.log."""
-        if self.quiet:
-            return
-        shown = text if "\n" in text else textwrap.fill(text, WIDTH, subsequent_indent="  ")
-        if not self.begun:
-            self.early.append(text)
-            print(shown, file=sys.stderr, flush=True)
-            return
-        self.bar.say(shown)
-        self._write(text)
+        if not self.quiet:
+            self._tell(lambda columns: folded(text, columns))
 
-    def _write(self, text: str) -> None:
-        self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    def _tell(self, text: Callable[[int], str]) -> None:
+        """What `text` gives for a number of columns: the terminal's, and what a time stamp leaves of them."""
+        if self.begun:
+            self.bar.say(text(width()))
+            self._write(text)
+        else:
+            self.early.append(text)
+            print(text(width()), file=sys.stderr, flush=True)
+
+    def _write(self, text: Callable[[int], str]) -> None:
+        columns, stamp = width(), time.strftime(STAMP)
+        indent = " " * (2 if columns < NARROW else len(stamp) + 1)
+        rows = text(columns - len(indent)).replace("\n", f"\n{indent}")
+        self.text.write(f"{stamp}\n{indent}{rows}\n" if columns < NARROW else f"{stamp} {rows}\n")
         self.text.flush()
 
 
-def line(done: int, total: int, values: Mapping[str, float]) -> str:
-    """`step 120/5000  now 0.6123  lr 3e-04 ...`, folded under itself at 80 columns."""
-    head = f"step {done:>{len(str(total))}}/{total}"
+def line(done: int, total: int, values: Mapping[str, float], columns: int | None = None) -> str:
+    """`step 120/5000  now 0.6123  lr 3e-04 ...`, folded under itself at `columns` (the terminal's)."""
     # No-break spaces hold a name to its number when the line is folded.
-    body = "  ".join(f"{name}\u00a0{_short(value)}" for name, value in values.items())
-    indent = " " * (len(head) + 2)
-    folded = textwrap.wrap(
-        body, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    )
-    return (f"{head}  " + f"\n{indent}".join(folded)).replace("\u00a0", " ")
+    head = f"step {done:>{len(str(total))}}/{total}".replace(" ", "\u00a0")
+    entries = [f"{name}\u00a0{_short(value)}" for name, value in values.items()]
+    columns = columns or width()
+    beside = columns - len(head) - 2 >= max(map(len, entries), default=0)
+    return folded("  ".join([head, *entries]), columns, len(head) + 2 if beside else 2).replace("\u00a0", " ")
 
 
 def truncate_rows(path: Path, start: int) -> None:

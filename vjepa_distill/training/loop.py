@@ -16,7 +16,7 @@ import torch
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.distributed import Ranks, all_mean, any_true, barrier, gather_object
 from vjepa_distill.protocols import Batch, Stage
-from vjepa_distill.settings.config import Run
+from vjepa_distill.settings import Run
 from vjepa_distill.training import checkpoint
 from vjepa_distill.training.health import Watch, measure
 from vjepa_distill.training.log import RunLog
