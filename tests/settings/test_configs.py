@@ -6,6 +6,10 @@ import inspect
 import json
 import math
 import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,14 @@ import pytest
 import torch
 import yaml
 
-from vjepa_distill import registry
+from vjepa_distill import cli, registry
 from vjepa_distill.cli import TRAINING, build_parser, configured, main
-from vjepa_distill.commands.arguments import with_nested_options
+from vjepa_distill.commands.arguments import with_named_config, with_nested_options
+from vjepa_distill.errors import UserError
 from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.registry import lookup
 from vjepa_distill.runs.folder import plain
-from vjepa_distill.settings.config import Component, DistillConfig, JepaConfig, Run
+from vjepa_distill.settings import Component, DistillConfig, JepaConfig, Run
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -95,6 +100,56 @@ def test_every_value_of_the_file_arrives_in_the_configuration(file: Path) -> Non
         found = at(resolved, place)
         assert found == value, ".".join(place)
         assert isinstance(found, str | bool) == isinstance(value, str | bool), "a number stays a number"
+
+
+@every_file()
+@pytest.mark.parametrize("form", ["--config {}", "--config={}", "--config {}.yaml"])
+def test_its_name_is_enough_in_any_folder(
+    file: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file.stem).mkdir()  # a folder of that name is no configuration
+    seen: list[Run] = []
+    monkeypatch.setattr(cli.train, "train", lambda name, config: seen.append(config) or 0)
+    assert cli.run([STAGE[file.stem], *form.format(file.stem).split(), "--out=x"]) == 0
+    assert plain(seen[0]) == plain(parsed(STAGE[file.stem], "--config", str(file), "--out=x"))
+
+
+def test_an_unknown_name_lists_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as refused:
+        cli.run(["distill", "--config", "distil", "--out=x"])
+    assert str(refused.value).startswith("--config distil: ")
+    assert str(refused.value).endswith(", ".join(file.stem for file in FILES))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jepa").write_text("steps: 3")
+    for words in (["--config", "jepa"], ["--config=jepa"], ["--config", "none/jepa.yaml"], ["--config"]):
+        assert with_named_config(["jepa-train", *words]) == ["jepa-train", *words]
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_file_and_every_module(tmp_path: Path) -> None:
+    """Offline, from a copy: nothing that a former build left behind helps."""
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT / "vjepa_distill", source / "vjepa_distill", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(ROOT / "configs", source / "configs")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*pip, "-w", str(tmp_path), str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = zipfile.ZipFile(wheel)
+    for file in FILES:
+        assert packed.read(f"vjepa_distill/configs/{file.name}") == file.read_bytes()
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "vjepa_distill").rglob("*.py")}
+    assert modules <= set(packed.namelist()), "pyproject.toml lists the packages by name"
 
 
 @every_file()
