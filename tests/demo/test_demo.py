@@ -8,7 +8,8 @@ import pytest
 
 from vjepa_distill import cli, registry
 from vjepa_distill.commands.arguments import with_nested_options
-from vjepa_distill.demo import COLUMNS, Plan, claim, demo, words
+from vjepa_distill.demo import words
+from vjepa_distill.demo.road import COLUMNS, Plan, claim, demo
 from vjepa_distill.demo.teacher import Steps
 from vjepa_distill.errors import UserError
 from vjepa_distill.settings import Component, DistillConfig, JepaConfig, Optimizer, Spans

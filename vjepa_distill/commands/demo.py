@@ -14,6 +14,6 @@ def add_arguments(parser: Any) -> None:
 
 def run(chosen: Any) -> int:
     """Run it and print the table."""
-    from vjepa_distill.demo import demo
+    from vjepa_distill.demo.road import demo
 
     return demo(chosen.out)
