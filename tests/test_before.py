@@ -144,3 +144,14 @@ def test_a_key_that_it_lacks_is_gone_on_with_as_it_was(before, monkeypatch, way)
         assert ended.value.code == 0
     assert yaml.safe_load((before / "jepa" / "config.yaml").read_text())["collapse"]["warn"] == 7
     assert JepaConfig(out="x").collapse.warn == 3
+
+
+def test_a_key_under_names_of_the_users_own_is_filled_in_under_each(monkeypatch):
+    monkeypatch.setattr(older, "BEHAVED", {"teachers.*.weight": 0.5, "head.bias": True, "no.such.group": 1})
+    stored = {"format": 1, "teachers": {"a": {}, "b": {"weight": 2}}, "head": {}}
+    assert older.completed(stored) == {
+        "format": 1,
+        "teachers": {"a": {"weight": 0.5}, "b": {"weight": 2}},
+        "head": {"bias": True},
+    }
+    assert older.completed({"teachers": {"a": {}}}) == {"teachers": {"a": {}}}

@@ -1,7 +1,7 @@
 """vjepa-distill: give any video encoder the tokens of a strong teacher, then teach it the future.
 
-Everything a plugin may import is here, and the subcommands as functions of the same names. Names that need
-torch are loaded when first asked for, so that importing the package (as ``--help`` does) stays fast.
+Everything a plugin may import is here, and `distill`, `jepa_train` and `encode` as functions. Names that
+need torch are loaded when first asked for, so that importing the package (as ``--help`` does) stays fast.
 """
 
 from __future__ import annotations

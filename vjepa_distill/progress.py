@@ -83,12 +83,12 @@ class _Lines:
 
 
 def width() -> int:
-    """Columns of the terminal now: $COLUMNS, else its size; 80 where there is none, and never below 40."""
+    """Columns of the terminal now: $COLUMNS, else its size; 80 where there is none, and never below 20."""
     try:
         own = os.get_terminal_size(2).columns  # stdout, which shutil asks, may be a pipe
     except OSError:
         own = 0
-    return max(40, shutil.get_terminal_size((own or 80, 24)).columns)
+    return max(20, shutil.get_terminal_size((own or 80, 24)).columns)
 
 
 def folded(text: str, columns: int, hang: int = 2) -> str:

@@ -84,3 +84,9 @@ def test_latest_counts_steps_not_names_and_prune_keeps_the_last(tmp_path):
     checkpoint.prune(tmp_path, keep=2)
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert left == ["ckpt_100.pt", "ckpt_120.pt", "ckpt_final.pt"]
+
+
+def test_an_older_format_is_read_and_a_newer_one_refused(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "c.pt", {"step": 1})
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    assert checkpoint.load(tmp_path / "c.pt") == {"step": 1, "format": 1}

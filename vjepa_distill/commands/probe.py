@@ -51,7 +51,7 @@ def columns_of(text: str, labels: Path | str) -> list[str]:
     """The columns of "a,b,c", or the text itself where it is a column; UserError where a name is bad."""
     from vjepa_distill.measures.table import read_labels
 
-    names = text.split(",")
+    names = [name.strip() for name in text.split(",")]
     if len(names) == 1 or text in next(iter(read_labels(labels, []).values()), {}):
         return [text]
     once = [name for name in dict.fromkeys(names) if name]

@@ -45,9 +45,9 @@ def read_features(path: Path | str) -> Features:
         raise UserError(f"{problem.filename or path} is missing: vjepa-distill encode writes it") from problem
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as problem:
         raise UserError(f"{path} holds no features of vjepa-distill encode: {problem}") from problem
-    if record.get("format") != FORMAT:
+    if record.get("format", FORMAT + 1) > FORMAT:
         raise UserError(
-            f"{path} has format {record.get('format')}, this version reads {FORMAT}: "
+            f"{path} has format {record.get('format')}, this version reads up to {FORMAT}: "
             "pip install --upgrade vjepa-distill"
         )
     if len(record["files"]) != len(vectors):

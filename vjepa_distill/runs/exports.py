@@ -57,9 +57,9 @@ def read_record(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as safetensors: {problem}") from problem
     except KeyError:
         raise UserError(f"{path} was not exported by vjepa-distill: its metadata has no {KEY!r}") from None
-    if record["format"] != FORMAT:
+    if record["format"] > FORMAT:
         raise UserError(
-            f"{path} has format {record['format']}, this version reads {FORMAT}: "
+            f"{path} has format {record['format']}, this version reads up to {FORMAT}: "
             "pip install --upgrade vjepa-distill"
         )
     return record

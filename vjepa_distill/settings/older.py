@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 BEHAVED: dict[str, Any] = {}
-"""Every key that was added since format 1 began, as it is typed, and what runs did before it was there."""
+"""Every key that was added since format 1 began, as it is typed, and what runs did before it was there.
+
+A * stands for the names that are a user's own: ``teachers.*.options``.
+"""
 
 
 def lacking(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -16,12 +19,10 @@ def lacking(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     A run writes all of its settings, with their ``format``; what has none is a person's, whom defaults suit.
     """
     for key, value in BEHAVED.items() if "format" in stored else ():
-        inner: Any = stored
         *groups, name = key.split(".")
-        for group in groups:
-            inner = inner.get(group) if isinstance(inner, Mapping) else None
-        if isinstance(inner, Mapping) and name not in inner:
-            yield key, value
+        for place, inner in _within(stored, groups):
+            if name not in inner:
+                yield ".".join([*place, name]), value
 
 
 def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,3 +35,15 @@ def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner[group]
         inner[name] = value
     return whole
+
+
+def _within(settings: Any, groups: Sequence[str]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """The mappings that stand under these keys, and the keys themselves."""
+    if not isinstance(settings, Mapping):
+        return
+    if not groups:
+        yield [], settings
+        return
+    for key in settings if groups[0] == "*" else [groups[0]]:
+        for place, inner in _within(settings.get(key), groups[1:]):
+            yield [key, *place], inner

@@ -40,9 +40,9 @@ def load(path: Path | str, mmap: bool = False) -> dict[str, Any]:
         ) from problem
     if not isinstance(state, dict) or "format" not in state:
         raise UserError(f"{path} is no checkpoint of vjepa-distill: it carries no format number")
-    if state["format"] != FORMAT:
+    if state["format"] > FORMAT:
         raise UserError(
-            f"{path} has format {state['format']}, this version reads {FORMAT}: "
+            f"{path} has format {state['format']}, this version reads up to {FORMAT}: "
             "pip install --upgrade vjepa-distill"
         )
     return state

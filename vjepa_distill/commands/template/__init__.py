@@ -1,4 +1,8 @@
-"""Writes a new plugin: a complete, installable package with a small encoder that works and a test of it."""
+"""Writes a new plugin: a complete, installable package with a small encoder that works and a test of it.
+
+In comes the name of a family; out go the files that lie here as .txt, with its words filled in. What they
+import of ours must never be more than a plugin may.
+"""
 
 from __future__ import annotations
 
