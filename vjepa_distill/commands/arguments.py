@@ -50,6 +50,8 @@ def _config(value: str) -> str:
     if name is None or (Path(value).exists() and not Path(value).is_dir()):
         return value
     known = shipped_configs()
+    if name[1] not in known and value != name[1]:
+        return value  # a file's name, which the parser misses by that name
     if name[1] not in known:
         raise UserError(
             f"--config {value}: no file here, and no name of ours; type a path or one of {', '.join(known)}"
@@ -122,5 +124,8 @@ def _settings(path: str | None) -> dict[str, Any]:
     """The settings of a --config file; what is wrong with it is said when it is parsed."""
     if path is None or not Path(path).is_file():
         return {}
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
     return settings if isinstance(settings, dict) else {}
