@@ -50,13 +50,13 @@ def _config(value: str) -> str:
     if name is None or (Path(value).exists() and not Path(value).is_dir()):
         return value
     known = shipped_configs()
-    if name[1] not in known and value != name[1]:
+    if name[1] in known:
+        return str(known[name[1]])
+    if value != name[1]:
         return value  # a file's name, which the parser misses by that name
-    if name[1] not in known:
-        raise UserError(
-            f"--config {value}: no file here, and no name of ours; type a path or one of {', '.join(known)}"
-        )
-    return str(known[name[1]])
+    raise UserError(
+        f"--config {value}: no file here, and no name of ours; type a path or one of {', '.join(known)}"
+    )
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -95,7 +95,7 @@ def encoder_of(
         if space != "backbone":
             raise UserError("space='teacher' needs a run of distill, and a module was given")
         return source
-    if how["options"] and exports.locate(source) is None:
-        encoders.check_component("backbone", Component(str(source), dict(how["options"])))
+    if how["options"]:
+        encoders.check([Component(str(source), dict(how["options"]))], {})
     torch.manual_seed(seed)
     return exports.load_encoder(source, space, **how)

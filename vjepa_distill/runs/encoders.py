@@ -108,16 +108,10 @@ def provenance_of(component: Component, built: object = None) -> dict[str, Any]:
 def check(components: Iterable[Component], terms: Mapping[str, Term]) -> None:
     """Refuse unknown names and options of encoders and objectives before any data is read."""
     for component in components:
-        check_component("backbone", component)
+        if exports.locate(component.name) is None:
+            registry.check_options("backbone", component.name, component.options)
     for term in terms.values():
-        check_component("objective", term)
-
-
-def check_component(kind: str, component: Component | Term) -> None:
-    """The same for one of them."""
-    if kind == "backbone" and exports.locate(component.name) is not None:
-        return
-    registry.check_options(kind, component.name, component.options)
+        registry.check_options("objective", term.name, term.options)
 
 
 def objectives(terms: dict[str, Term], embed_dim: int, timeline: Timeline | None) -> dict[str, Any]:
