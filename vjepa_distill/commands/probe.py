@@ -31,13 +31,13 @@ def add_arguments(parser: Any) -> None:
 
 def run(chosen: Any) -> int:
     """Print one table, or JSON: of one column its result, of several a list."""
-    from vjepa_distill.measures.probe import probe, render
+    from vjepa_distill.measures.probe import probe_columns, render
 
     exclude = [column for column in chosen.exclude.split(",") if column]
-    results = [
-        probe(chosen.features, chosen.labels, column, exclude, chosen.floor, kind=chosen.kind, k=chosen.k)
-        for column in columns_of(chosen.column, chosen.labels)
-    ]
+    columns = columns_of(chosen.column, chosen.labels)
+    results = probe_columns(
+        chosen.features, chosen.labels, columns, exclude, chosen.floor, kind=chosen.kind, k=chosen.k
+    )
     if chosen.json:
         print(json.dumps(results if len(results) > 1 else results[0], indent=1))
         return 0
@@ -59,5 +59,4 @@ def columns_of(text: str, labels: Path | str) -> list[str]:
         fault = "an empty name" if "" in names else "a name twice"
         better = shlex.quote(",".join(once)) if once else "NAME,NAME"
         raise UserError(f"--column {text} holds {fault}: type --column {better}")
-    read_labels(labels, names)  # a misspelt one is refused before any is scored
     return names

@@ -20,7 +20,7 @@ from vjepa_distill.demo import words
 from vjepa_distill.demo.teacher import Steps, train_teacher
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
-from vjepa_distill.measures.probe import probe
+from vjepa_distill.measures.probe import probe_columns
 from vjepa_distill.measures.table import read_labels
 from vjepa_distill.runs import distill as stage1
 from vjepa_distill.runs import encoders, exports, videos
@@ -182,11 +182,9 @@ def score(
     encoding = words.encode_command(source, features, data, random_weights)
     words.heading(f"5  Probe: {name}", encoding, words.probe_command(features, labels, COLUMNS))
     encode(source, features, data, random_weights=random_weights, batch_size=plan.batch)
-    found = {
-        column: [probe(features, labels, part)["scores"] for part in parts]
-        for column, parts in COLUMNS.items()
-    }
-    return {column: words.averaged(parts) for column, parts in found.items()}
+    results = probe_columns(features, labels, [part for parts in COLUMNS.values() for part in parts])
+    scores = {result["column"]: result["scores"] for result in results}
+    return {column: words.averaged([scores[part] for part in parts]) for column, parts in COLUMNS.items()}
 
 
 def clips_of(data: Data) -> VideoClips:

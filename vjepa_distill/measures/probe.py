@@ -37,8 +37,33 @@ def probe(
     Returns {"column", "kind", "rows", "skipped", "classes", "scores": {probe: {"score", "floor", "random"}}}.
     UserError where files, columns or names do not go together, or where nothing is left to compare.
     """
+    return probe_columns(features, labels, [column], exclude, floor, kind, k)[0]
+
+
+def probe_columns(
+    features: Path | str,
+    labels: Path | str,
+    columns: Sequence[str],
+    exclude: Sequence[str] = (),
+    floor: Path | str | None = None,
+    kind: Literal["auto", "text", "number"] = "auto",
+    k: int = 5,
+) -> list[dict[str, Any]]:
+    """What `probe` returns, for each of the columns: the files are read once, all names judged first."""
     sets = {name: read_features(path) for name, path in (("score", features), ("random", floor)) if path}
-    table = read_labels(labels, [column, *exclude])
+    table = read_labels(labels, [*columns, *exclude])
+    return [_scored(sets, table, column, exclude, labels, kind, k) for column in columns]
+
+
+def _scored(
+    sets: dict[str, Features],
+    table: dict[str, dict],
+    column: str,
+    exclude: Sequence[str],
+    labels: Path | str,
+    kind: str,
+    k: int,
+) -> dict[str, Any]:
     rows = _common(sets, table, column, labels)
     values = [table[file][column] for file, _ in rows]
     numbers = _numbers(values, kind, column)
