@@ -75,6 +75,17 @@ class Described(Protocol):
         """
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """A backbone that also hands out tokens from inside, for deep supervision and for measuring drift."""
+
+    def layer_tokens(self, clip: Tensor, keep: Tensor | None = None) -> list[Tensor]:
+        """As a call, but of a few chosen layers [B, K or L, D_i]; the last one is the output.
+
+        Those before the last come as they are between the blocks, without a norm.
+        """
+
+
 class Timeline(NamedTuple):
     """How many tubelets of a clip are NOW, SOON and EVENTUALLY, in this order."""
 

@@ -12,6 +12,7 @@ from vjepa_distill.backbones.hidden import Hidden, blank
 from vjepa_distill.backbones.timm import create
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.transformer import sincos3d
+from vjepa_distill.protocols import Layered
 from vjepa_distill.tokens import Grid, take
 
 VIT = "vit_tiny_patch16_224"
@@ -118,6 +119,19 @@ def test_the_residual_stream_keeps_its_precision_under_autocast(position: str) -
         assert vit(CLIP).dtype == torch.float32
     assert kinds == {torch.float32}
     assert vit.double()(CLIP.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("depth", "numbers"), [(0, []), (1, []), (2, [1]), (3, [1, 2]), (12, [3, 6, 9])])
+def test_layers_are_what_stands_after_each_quarter_of_the_blocks(depth: int, numbers: list[int]) -> None:
+    vit = vjepa.tiny(depth=depth, width=48, heads=2).eval()
+    after: list[Tensor] = []
+    for block in vit.blocks:
+        block.register_forward_hook(lambda module, given, out: after.append(out))
+    assert isinstance(vit, Layered)
+    *inside, last = vit.layer_tokens(CLIP, KEEP)
+    assert len(inside) == len(numbers)
+    assert all(torch.equal(got, after[number - 1]) for got, number in zip(inside, numbers, strict=True))
+    assert torch.equal(last, vit(CLIP, KEEP))
 
 
 def test_drop_path_grows_to_the_last_block() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -110,17 +110,32 @@ class VideoViT(nn.Module):
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """clip [B, 3, T, H, W] in [0, 1], keep [B, K] or None -> tokens [B, K or L, D]."""
+        return self._through(clip, keep, ())[-1]
+
+    def layer_tokens(self, clip: Tensor, keep: Tensor | None = None) -> list[Tensor]:
+        """As a call, after each quarter of the blocks [B, K or L, D]: as they are, the last one normed.
+
+        Quarters as in V-JEPA 2.1's deep supervision; fewer of a model of fewer than four blocks.
+        """
+        depth = len(self.blocks)
+        return self._through(clip, keep, {depth * quarter // 4 for quarter in (1, 2, 3)})
+
+    def _through(self, clip: Tensor, keep: Tensor | None, wanted: Collection[int]) -> list[Tensor]:
+        """What the blocks of these numbers, from 1, give, and the output."""
         grid = self.grid(*clip.shape[2:])
         # In the parameters' precision, autocast or not: a bf16 sum over the blocks rounds every addend, and
         # an fp32 one costs 6 % of a step.
         x = self.embed(clip, keep).to(self.norm.weight.dtype)
         x, angles = self.place(x, grid, keep)
-        for block in self.blocks:
+        found = []
+        for number, block in enumerate(self.blocks, 1):
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, angles, use_reentrant=False)
             else:
                 x = block(x, angles)
-        return self.norm(x)
+            if number in wanted:
+                found.append(x)
+        return [*found, self.norm(x)]
 
     def embed(self, clip: Tensor, keep: Tensor | None) -> Tensor:
         """The tubelets of the clip, or only the kept ones, as tokens [B, K or L, D] without position."""
