@@ -155,6 +155,11 @@ class Latents:
     """int64 [B], as in ``Batch``."""
     notes: dict[str, Tensor] = field(default_factory=dict)
     """Detached scalars an objective wants in the log (skill, accuracy): ``latents.note(name, value)``."""
+    alone: Callable[[View], Tensor] | None = None
+    """(view) gives the teacher's tokens [B, K, D] of what the view shows and of nothing else, without
+    gradient: what a fair rival may know. None in stage 1, where nothing is foretold."""
+    layers: Mapping[View, Sequence[Tensor]] = field(default_factory=dict)
+    """For views of an objective that is ``deep``: the student's layers (``Layered``), the last one too."""
 
     def note(self, name: str, value: Tensor) -> None:
         """Put a scalar in the log beside the loss."""
@@ -166,7 +171,10 @@ class Objective(Protocol):
     """One named loss: an ``nn.Module`` that says which views it needs and returns one unweighted scalar.
 
     Built as ``target(embed_dim=D, timeline=Timeline | None, **options)``. May own weights (they join the
-    optimizer) and may define ``after_step()``, called after every update of the weights.
+    optimizer) and may define ``after_step()``, called after every update of the weights. One that takes
+    ``target_dim`` is handed the width of the targets, which is the student's unless another encoder makes
+    them. One whose ``deep`` is true finds the student's layers in ``Latents.layers`` where there are any, and
+    is handed their widths if it takes ``layers``.
     """
 
     def views(self) -> Sequence[View]:

@@ -11,7 +11,8 @@ from vjepa_distill.modules.heads import Projector
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.objectives.match import Match
 from vjepa_distill.protocols import Batch
-from vjepa_distill.stages.distill import Distill, fitted
+from vjepa_distill.stages.distill import Distill
+from vjepa_distill.stages.teacher import fitted
 from vjepa_distill.tokens import Grid, resample, take
 
 

@@ -80,7 +80,12 @@ def with_older_keys(arguments: Sequence[str]) -> list[str]:
     """What a run's --config file lacks, as the version that wrote it behaved; what is typed overrules it."""
     given = list(arguments)
     lacked = lacking(_settings(value_of(given, "--config")))
-    return [given[0], *(f"--{key}={json.dumps(value)}" for key, value in lacked), *given[1:]]
+    return [given[0], *(f"--{key}={_typed(value)}" for key, value in lacked), *given[1:]]
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed behind an option."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
@@ -92,8 +97,7 @@ def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
     from vjepa_distill.runs.exports import clip_of
 
     clip = clip_of(source)
-    typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in clip.items()}
-    return [given[0], *(f"--data.{name}={value}" for name, value in typed.items()), *given[1:]]
+    return [given[0], *(f"--data.{name}={_typed(value)}" for name, value in clip.items()), *given[1:]]
 
 
 def with_nested_options(arguments: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vjepa_distill.errors import UserError
+from vjepa_distill.modules.anchor import Anchor
 from vjepa_distill.modules.transformer import Block, init_weights, rotary_angles, sincos3d
 from vjepa_distill.tokens import Grid, coordinates, take
 
@@ -27,6 +28,9 @@ class Predictor(nn.Module):
     The scaffold also puts the asked position through a Linear layer of its own (``project_positions=True``).
     With ``rope`` ("rotary", or "vjepa2" for V-JEPA 2's weights) queries and keys are turned by the position
     of every token instead.
+
+    With ``anchor="kernel"`` it predicts the change from a smoothed copy of what was seen, and at first none.
+    target_dim: width of the tokens that are predicted, where it is not the context's.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Predictor(nn.Module):
         context_positions: bool = True,
         project_positions: bool = False,
         rope: str | None = None,
+        anchor: Literal["kernel", "none"] = "none",
+        target_dim: int | None = None,
     ) -> None:
         super().__init__()
         if rope and (project_positions or not context_positions):
@@ -54,17 +60,25 @@ class Predictor(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.out = nn.Linear(width, dim)
+        self.out = nn.Linear(width, target_dim or dim)
         self.apply(init_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.anchor = Anchor(target_dim or dim) if anchor == "kernel" else None
+        if self.anchor:
+            nn.init.zeros_(self.out.weight)
         self.checkpointing = False
 
     def set_checkpointing(self, on: bool) -> None:
         """Recompute each block's activations in the backward pass instead of keeping them."""
         self.checkpointing = on
 
-    def forward(self, context: Tensor, keep: Tensor, query: Tensor, grid: Grid) -> Tensor:
-        """context [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, D]."""
+    def forward(
+        self, context: Tensor, keep: Tensor, query: Tensor, grid: Grid, copy: Tensor | None = None
+    ) -> Tensor:
+        """context [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, target_dim].
+
+        copy [B, K, target_dim]: what the anchor copies, tokens of the targets' space at the places in keep.
+        """
         seen, asked, angles = self.place(self.embed(context), keep, query, grid)
         x = torch.cat([seen, asked.to(seen.dtype)], dim=1)
         for block in self.blocks:
@@ -73,7 +87,12 @@ class Predictor(nn.Module):
                 if self.checkpointing and self.training
                 else block(x, angles)
             )
-        return self.out(self.norm(x[:, seen.shape[1] :]))
+        change = self.out(self.norm(x[:, seen.shape[1] :]))
+        if self.anchor is None:
+            return change
+        if copy is None:
+            raise ValueError("an anchored predictor needs the seen tokens in the targets' space: give copy")
+        return self.anchor(copy, keep, query, grid) + change
 
     def place(
         self, seen: Tensor, keep: Tensor, query: Tensor, grid: Grid
@@ -95,20 +114,26 @@ class Predictor(nn.Module):
 
 
 class OutcomeHead(nn.Module):
-    """One embedding of how things will turn out, read from NOW by learned queries: [B, K, D] to [B, D]."""
+    """One embedding of how things will turn out, read from NOW by learned queries: [B, K, D] to [B, D'].
 
-    def __init__(self, dim: int, queries: int = 8, heads: int | None = None) -> None:
+    target_dim: D', where it is not D.
+    """
+
+    def __init__(
+        self, dim: int, queries: int = 8, heads: int | None = None, target_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.empty(queries, dim))
         self.attention = nn.MultiheadAttention(dim, heads or heads_for(dim), batch_first=True)
         self.norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.out = nn.Identity() if target_dim in (None, dim) else nn.Linear(dim, target_dim)
         nn.init.trunc_normal_(self.queries, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
         x = self.norm(self.attention(queries, tokens, tokens, need_weights=False)[0])
-        return (x + self.mlp(x)).mean(dim=1)
+        return self.out((x + self.mlp(x)).mean(dim=1))
 
 
 class Projector(nn.Module):

@@ -28,6 +28,7 @@ class Now(nn.Module):
         long: Sequence[float] = (2, 0.7),
         aspect: Sequence[float] = (0.75, 1.5),
         layout: Layout = "exact",
+        target_dim: int | None = None,  # any: it owns no weights
     ) -> None:
         super().__init__()
         low, high = aspect
@@ -38,7 +39,7 @@ class Now(nn.Module):
 
     def forward(self, latents: Latents) -> Tensor:
         loss, floor = torch.stack([self._masked(latents, view) for view in self.blocks]).mean(dim=0)
-        _note_skill(latents, "now", loss, floor)
+        _note_skill(latents, "now/skill", loss, floor)
         return loss
 
     def _masked(self, latents: Latents, view: Blocks) -> Tensor:
@@ -50,9 +51,13 @@ class Now(nn.Module):
 
 
 class Soon(nn.Module):
-    """Predict the tokens of the near future from NOW alone, L1; its fair rival is persistence."""
+    """Predict the tokens of the near future from NOW alone, L1.
 
-    def __init__(self, embed_dim: int, timeline: Timeline) -> None:
+    Its fair rivals know no more than NOW: persistence (the last tubelet again) and, from two tubelets on, a
+    straight line through the last two, both of the teacher's tokens of NOW alone.
+    """
+
+    def __init__(self, embed_dim: int, timeline: Timeline, target_dim: int | None = None) -> None:
         super().__init__()
         self.now = Span(0, timeline.now)
         self.soon = Span(timeline.now, timeline.now + timeline.soon)
@@ -63,16 +68,42 @@ class Soon(nn.Module):
     def forward(self, latents: Latents) -> Tensor:
         query = self.soon.indices(latents.grid, len(latents.target), latents.target.device)
         target = take(latents.target, query)
-        loss = l1(latents.predict(self.now, query), target)
-        _note_skill(latents, "soon", loss, l1(self._persistence(latents), target))
+        predicted = latents.predict(self.now, query)
+        loss = l1(predicted, target)
+        if latents.alone is not None:
+            self._note_skills(latents, predicted.detach(), target)
         return loss
 
-    def _persistence(self, latents: Latents) -> Tensor:
-        """The teacher's last NOW tubelet, repeated for every tubelet of SOON."""
-        last = Span(self.now.stop - 1, self.now.stop).indices(
-            latents.grid, len(latents.target), latents.target.device
-        )
-        return take(latents.target, last).repeat(1, self.soon.stop - self.soon.start, 1)
+    def _note_skills(self, latents: Latents, predicted: Tensor, target: Tensor) -> None:
+        """Skill against each rival, over all of SOON and by the number of tubelets ahead."""
+        assert latents.alone is not None
+        seen, cells = latents.alone(self.now), latents.grid.cells
+        errors = by_tubelet(predicted, target, cells)
+        for rival, guess in rivals(seen, self.soon.stop - self.soon.start, cells).items():
+            floors = by_tubelet(guess, target, cells)
+            name = "soon/skill" if rival == "persistence" else f"soon/skill_{rival}"
+            _note_skill(latents, name, errors.mean(), floors.mean())
+            for ahead, (error, floor) in enumerate(zip(errors, floors, strict=True), start=1):
+                _note_skill(latents, f"{name}/{ahead}", error, floor)
+
+
+def rivals(seen: Tensor, ahead: int, cells: int) -> dict[str, Tensor]:
+    """What can be said of the next tubelets for nothing: by name, [B, ahead·cells, D].
+
+    seen [B, n·cells, D]: tokens of tubelets that were seen. ``persistence`` says the last one again,
+    ``linear`` goes on with the step between the last two (where there are two).
+    """
+    last = seen[:, -cells:]
+    found = {"persistence": last.repeat(1, ahead, 1)}
+    if seen.shape[1] >= 2 * cells:
+        step = last - seen[:, -2 * cells : -cells]
+        found["linear"] = torch.cat([last + step * number for number in range(1, ahead + 1)], dim=1)
+    return found
+
+
+def by_tubelet(z: Tensor, target: Tensor, cells: int) -> Tensor:
+    """Mean absolute difference of [B, n·cells, D] for each of the n tubelets: [n]."""
+    return (promote(z) - promote(target)).abs().unflatten(1, (-1, cells)).mean(dim=(0, 2, 3))
 
 
 class Eventually(nn.Module):
@@ -86,6 +117,7 @@ class Eventually(nn.Module):
         symmetric: also find the right prediction for every target (in the batch alone: past ones are stale).
         queue: how many past targets are kept as negatives.
         queries, heads: of the outcome head.
+        target_dim: width of the targets, where it is not embed_dim.
     """
 
     queue: Tensor
@@ -100,13 +132,14 @@ class Eventually(nn.Module):
         queue: int = 256,
         queries: int = 8,
         heads: int | None = None,
+        target_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.temperature, self.symmetric = temperature, symmetric
         self.now = Span(0, timeline.now)
         self.far = Span(timeline.now + timeline.soon, sum(timeline))
-        self.head = OutcomeHead(embed_dim, queries, heads)
-        self.register_buffer("queue", torch.zeros(queue, embed_dim))
+        self.head = OutcomeHead(embed_dim, queries, heads, target_dim)
+        self.register_buffer("queue", torch.zeros(queue, target_dim or embed_dim))
         self.register_buffer("queue_video", torch.full((queue,), -1))
         self._fresh: list[tuple[Tensor, Tensor]] = []
 
@@ -179,4 +212,4 @@ def _found_first(logits: Tensor, label: Tensor) -> Tensor:
 
 def _note_skill(latents: Latents, name: str, loss: Tensor, floor: Tensor) -> None:
     """Skill = 1 - loss / loss of the trivial rival: 0 is no better than it, 1 is perfect."""
-    latents.note(f"{name}/skill", 1 - loss.detach() / floor.detach().clamp_min(torch.finfo(floor.dtype).tiny))
+    latents.note(name, 1 - loss.detach() / floor.detach().clamp_min(torch.finfo(floor.dtype).tiny))

@@ -30,11 +30,15 @@ def offers_of(source: str) -> dict[str, dict[str, str]]:
 
 @hookimpl
 def register_objectives(register: Register) -> None:
-    """The three losses of the tri-temporal JEPA, and token matching for distillation."""
+    """The three losses of the tri-temporal JEPA, what sharpens them, and token matching for distillation."""
     temporal = "vjepa_distill.objectives.temporal"
     register("now", f"{temporal}:Now", summary="predict the hidden tokens of the present")
     register("soon", f"{temporal}:Soon", summary="predict the tokens that come next")
     register("eventually", f"{temporal}:Eventually", summary="tell this clip's far future from other clips'")
+    sharper = "vjepa_distill.objectives"
+    register("context", f"{sharper}.context:Context", summary="predict what was seen, too, at several layers")
+    register("dynamics", f"{sharper}.dynamics:Dynamics", summary="say how each place changes; motion counts")
+    register("sigreg", f"{sharper}.sigreg:SIGReg", summary="keep tokens Gaussian, against collapse")
     register("match", "vjepa_distill.objectives.match:Match", summary="match the teacher's tokens one by one")
 
 

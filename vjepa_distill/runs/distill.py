@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vjepa_distill import registry
-from vjepa_distill.distributed import all_mean
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.heads import Projector
 from vjepa_distill.modules.standardise import Standardiser
-from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs import encoders, exports, videos
-from vjepa_distill.runs.shared import World, loop_of, record_of, world_of
+from vjepa_distill.runs.shared import estimate, loop_of, record_of, world_of
 from vjepa_distill.settings import Component, DistillConfig
 from vjepa_distill.settings.plain import settings
-from vjepa_distill.stages.distill import Distill, fitting
+from vjepa_distill.stages.distill import Distill
+from vjepa_distill.stages.teacher import fitting
 
 
 def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
@@ -45,7 +44,7 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
         encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
         encoders.try_out(taught.name, teacher, shown, world.device, False, world.how)
         if world.state is None:
-            estimate(stage, config, world, data)
+            estimate(stage, config.statistics_batches, config, world, data)
         loop = loop_of(stage, {"student": student}, config, world, data)
         loop.run()
         if world.ranks.rank == 0:
@@ -71,32 +70,6 @@ def weights_for(key: str, taught: Component) -> str:
     ways = {"pretrained": "pretrained true", "weights": "weights FILE"}
     typed = [f"--teachers.{key}.options.{words}" for option, words in ways.items() if option in takes]
     return " or ".join([*typed, f"a run folder as --teachers.{key}.name"])
-
-
-def estimate(stage: Distill, config: DistillConfig, world: World, data: videos.Videos) -> None:
-    """Fit the standardisers on some batches of every rank, before the first step."""
-    loader = videos.loader_of(config, data.loader.clips, world.ranks)
-    epoch = -(-loader.clips.num_samples // loader.stride)
-    count = min(config.statistics_batches, epoch)
-
-    def batches() -> Iterator[Any]:
-        with progress("teacher statistics") as update:
-            for number in range(count):
-                yield next(loader).to(world.device)
-                if world.ranks.rank == 0:
-                    update(number + 1, count)
-
-    with world.how.guard("estimate"), world.how.autocast():
-        moments = stage.estimate(batches())
-    loader.close()
-    for name, found in moments.items():
-        # means over ranks serve as sums: only ratios of the three are used
-        found.count, found.sum, found.outer = (
-            all_mean(found.count),
-            all_mean(found.sum),
-            all_mean(found.outer),
-        )
-        stage.standardisers[name].fit(found)
 
 
 def export_distilled(stage: Distill, config: DistillConfig) -> None:

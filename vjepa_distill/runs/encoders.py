@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 
 from vjepa_distill import registry
 from vjepa_distill.errors import UserError, accident, out_of_memory
-from vjepa_distill.protocols import Backbone, ModuleLike, Recomputing, Timeline
+from vjepa_distill.protocols import Backbone, Layered, ModuleLike, Recomputing, Timeline
 from vjepa_distill.runs import exports
 from vjepa_distill.settings import Component, Term
 from vjepa_distill.tokens import Grid
@@ -114,17 +114,49 @@ def check(components: Iterable[Component], terms: Mapping[str, Term]) -> None:
         registry.check_options("objective", term.name, term.options)
 
 
-def objectives(terms: dict[str, Term], embed_dim: int, timeline: Timeline | None) -> dict[str, Any]:
-    """Every objective whose weight is not 0."""
-    return {key: create_in_words(term, embed_dim, timeline) for key, term in terms.items() if term.weight}
+def objectives(
+    terms: dict[str, Term],
+    embed_dim: int,
+    timeline: Timeline | None,
+    target_dim: int | None = None,
+    layers: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Every objective whose weight is not 0.
+
+    target_dim: width of the targets, where it is not the student's. layers: widths of those it offers.
+    """
+    width = target_dim or embed_dim
+    given = {"target_dim": width, "layers": tuple(layers)}
+    made = {}
+    for key, term in terms.items():
+        if not term.weight:
+            continue
+        takes = registry.options_of("objective", term.name)
+        if width != embed_dim and "target_dim" not in takes:
+            raise UserError(
+                f"objective {term.name!r} takes no target_dim, so its targets are {embed_dim} wide as the "
+                f"student, and not {width}: type --objectives.{key}.weight 0, or other targets"
+            )
+        brought = {name: value for name, value in given.items() if name in takes}
+        made[key] = create_in_words(term, {"embed_dim": embed_dim, "timeline": timeline, **brought})
+    return made
 
 
-def create_in_words(term: Term, embed_dim: int, timeline: Timeline | None) -> Any:
+def create_in_words(term: Term, given: Mapping[str, Any]) -> Any:
     """One objective; what its constructor refuses becomes one line."""
     try:
-        return registry.create("objective", term.name, embed_dim=embed_dim, timeline=timeline, **term.options)
+        return registry.create("objective", term.name, **{**given, **term.options})
     except (ValueError, TypeError) as problem:
         raise UserError(f"objective {term.name!r} with {term.options}: {problem}") from problem
+
+
+@torch.no_grad()
+def layer_widths(encoder: Backbone, clip: tuple[int, int, int]) -> list[int]:
+    """The widths of the layers that an encoder offers, the output's last; none where it offers none."""
+    if not isinstance(encoder, Layered):
+        return []
+    shown = encoder.layer_tokens(torch.zeros(1, 3, *clip), torch.zeros(1, 1, dtype=torch.int64))
+    return [tokens.shape[-1] for tokens in shown]
 
 
 def set_checkpointing(parts: Mapping[str, object]) -> None:

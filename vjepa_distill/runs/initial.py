@@ -9,7 +9,7 @@ from vjepa_distill.backbones import official
 from vjepa_distill.errors import UserError, brief
 from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.protocols import Backbone
-from vjepa_distill.runs import encoders, exports
+from vjepa_distill.runs import exports
 from vjepa_distill.settings import Component, JepaConfig, PredictorConfig
 
 
@@ -27,17 +27,16 @@ class Start:
     words: str = ""
     """For the log."""
 
-    def build(self) -> tuple[Backbone, Predictor]:
-        """The student and its predictor, with their first values."""
-        student = encoders.build(self.encoder)
-        predictor = Predictor(student.embed_dim, **vars(self.settings))
+    def predictor(self, student: Backbone, target_dim: int | None = None) -> Predictor:
+        """The predictor of a student, with its first values; target_dim: where targets are another's."""
+        predictor = Predictor(student.embed_dim, **vars(self.settings), target_dim=target_dim)
         if self.found and self.found.state:
             try:
                 predictor.load_state_dict(self.found.state, strict=True)
             except RuntimeError as problem:
                 reason = brief(problem, 300)
                 raise UserError(f"{self.student.options['weights']}: its predictor: {reason}") from problem
-        return student, predictor
+        return predictor
 
 
 def start_of(config: JepaConfig) -> Start:

@@ -11,8 +11,8 @@ import torch
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
-from vjepa_distill.runs import encoders, exports, initial, videos
-from vjepa_distill.runs.shared import loop_of, record_of, world_of
+from vjepa_distill.runs import encoders, exports, initial, targets, videos
+from vjepa_distill.runs.shared import estimate, loop_of, record_of, world_of
 from vjepa_distill.settings import JepaConfig
 from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settings
@@ -31,15 +31,20 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
     start = initial.start_of(config)
     config.student, config.predictor = start.student, start.settings
     encoders.check([config.student], config.objectives)
+    targets.check(config)
     videos.check(config.data)
     with world_of(config) as world:
         data = videos.of_run(config, world.ranks)
-        student, predictor = start.build()
+        student = encoders.build(start.encoder)
         if start.words:
             world.log.say(start.words)
+        other = targets.other_of(config, world.log)
+        width = other.teacher.embed_dim if other else student.embed_dim
         timeline = Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
         check_grid(student, config, timeline)
-        objectives = encoders.objectives(config.objectives, student.embed_dim, timeline)
+        layers = encoders.layer_widths(student, config.data.clip)
+        objectives = encoders.objectives(config.objectives, student.embed_dim, timeline, width, layers)
+        predictor = start.predictor(student, width)
         stage = Jepa(
             student,
             predictor,
@@ -49,17 +54,22 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
             config.teacher_context,
             config.normalise_target,
             config.seed,
+            config.targets.kind,
+            other,
         )
         check_masks(stage, config)
         stage.to(world.device)
         encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
+        if other and world.state is None:
+            estimate(stage, config.targets.statistics_batches, config, world, data)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
         watch = Watch(**vars(config.collapse))
         loop_of(stage, parts, config, world, data, watch).run()
         if world.ranks.rank == 0:
             made = record_of("jepa", config.student, student, config)
             exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
-            exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
+            if not other and config.targets.kind != "student":
+                exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
     return Path(config.out)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from vjepa_distill.distributed import Ranks, broadcast_object, process_group, wrap
+from vjepa_distill.distributed import Ranks, all_mean, broadcast_object, process_group, wrap
 from vjepa_distill.errors import UserError
 from vjepa_distill.kernels.guard import Guard
+from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, ModuleLike
 from vjepa_distill.runs import encoders, folder, videos
 from vjepa_distill.settings import Component, Run
@@ -88,6 +89,32 @@ def record_of(stage: str, student: Component, built: Backbone, config: Run) -> d
         "data": {"source": data.source, "root": data.root, "files": data.files},
         "steps": config.steps,
     }
+
+
+def estimate(stage: Distill | Jepa, batches: int, config: Run, world: World, data: videos.Videos) -> None:
+    """Fit the standardisers on some batches of every rank, before the first step."""
+    loader = videos.loader_of(config, data.loader.clips, world.ranks)
+    epoch = -(-loader.clips.num_samples // loader.stride)
+    count = min(batches, epoch)
+
+    def some() -> Iterator[Any]:
+        with progress("teacher statistics") as update:
+            for number in range(count):
+                yield next(loader).to(world.device)
+                if world.ranks.rank == 0:
+                    update(number + 1, count)
+
+    with world.how.guard("estimate"), world.how.autocast():
+        moments = stage.estimate(some())
+    loader.close()
+    for name, found in moments.items():
+        # means over ranks serve as sums: only ratios of the three are used
+        found.count, found.sum, found.outer = (
+            all_mean(found.count),
+            all_mean(found.sum),
+            all_mean(found.outer),
+        )
+        stage.standardisers[name].fit(found)
 
 
 def loop_of(

@@ -7,7 +7,7 @@ bound is in ``checks.py``). It must never import torch, nor anything of ours abo
 
 from vjepa_distill.settings.data import Data
 from vjepa_distill.settings.distill import DistillConfig, Head
-from vjepa_distill.settings.jepa import Collapse, Ema, JepaConfig, PredictorConfig, Spans
+from vjepa_distill.settings.jepa import Collapse, Ema, JepaConfig, PredictorConfig, Spans, Targets
 from vjepa_distill.settings.optimizer import Optimizer
 from vjepa_distill.settings.run import Component, Run, Term
 
@@ -23,5 +23,6 @@ __all__ = [
     "PredictorConfig",
     "Run",
     "Spans",
+    "Targets",
     "Term",
 ]

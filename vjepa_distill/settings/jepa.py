@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vjepa_distill.settings.checks import not_negative, positive, positive_or_null, require, share
 from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settle
-from vjepa_distill.settings.run import Run
+from vjepa_distill.settings.run import Component, Run
 
 
 @dataclass
@@ -37,6 +37,8 @@ class PredictorConfig:
     """Positions of the student's width through a Linear layer, as in the scaffold."""
     rope: Literal["rotary", "vjepa2"] | None = None
     """Turn queries and keys by their position instead of adding it; vjepa2 for V-JEPA 2's weights alone."""
+    anchor: Literal["kernel", "none"] = "kernel"
+    """Predict the change from a smoothed copy of what was seen, which is none at first; none: the tokens."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -63,6 +65,39 @@ class Ema:
         )
         if self.momentum is not None:
             share(self, "ema.momentum")
+
+
+@dataclass
+class Targets:
+    """Whose tokens are foretold."""
+
+    kind: Literal["ema", "frozen", "student"] = "ema"
+    """A copy of the student that follows it; one that holds still; or the student itself (with sigreg)."""
+    name: str = ""
+    """frozen: another encoder, registered, `file.py:Class` or a run; empty: the student as it starts."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of its factory, e.g. weights: PATH."""
+    standardise: Literal["channel", "phi-s", "global", "layernorm", "none"] = "channel"
+    """How the tokens of another encoder are brought to a common scale, as in stage 1."""
+    statistics_batches: int = 32
+    """Batches from which its statistics are estimated, before the first step."""
+
+    def __post_init__(self) -> None:
+        settle(self)
+        positive(self, "targets.statistics_batches")
+        require(
+            not self.name or self.kind == "frozen",
+            f"targets.name={self.name} is another encoder, which holds still: type --targets.kind frozen",
+        )
+        require(
+            bool(self.name) or not self.options,
+            f"targets.options={self.options} without targets.name: type --targets.name NAME",
+        )
+
+    @property
+    def other(self) -> Component | None:
+        """The other encoder, if there is one."""
+        return Component(self.name, self.options) if self.name else None
 
 
 @dataclass
@@ -95,6 +130,7 @@ class JepaConfig(Run):
     tubelet: int = 2
     """Frames of one tubelet of the student."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    targets: Targets = field(default_factory=Targets)
     ema: Ema = field(default_factory=Ema)
     teacher_context: Literal["full", "segment", "prefix"] = "full"
     """What the teacher sees: the whole clip, each span on its own, or nothing later than the span."""

@@ -6,11 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-BEHAVED: dict[str, Any] = {}
+BEHAVED: dict[str, Any] = {
+    "predictor.anchor": "none",
+    "targets": {
+        "kind": "ema",
+        "name": "",
+        "options": {},
+        "standardise": "channel",
+        "statistics_batches": 32,
+    },
+}
 """Every key that was added since format 1 began, as it is typed, and what runs did before it was there.
 
 A * stands for the names that are a user's own: ``teachers.*.options``.
 """
+
+
+BESIDE = {"targets": "spans"}
+"""Sections of one stage alone, and one that its configurations always had: where it is absent, so may they be."""
 
 
 def lacking(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -20,6 +33,8 @@ def lacking(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """
     for key, value in BEHAVED.items() if "format" in stored else ():
         *groups, name = key.split(".")
+        if BESIDE.get(key, "format") not in stored:
+            continue
         for place, inner in _within(stored, groups):
             if name not in inner:
                 yield ".".join([*place, name]), value

@@ -17,10 +17,9 @@ from vjepa_distill.modules.heads import Projector
 from vjepa_distill.modules.masks import Whole
 from vjepa_distill.modules.standardise import Moments, Standardiser
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Objective, Split, View
-from vjepa_distill.stages.measure import averages, distinct_views, registered, rows_of, tell
-from vjepa_distill.tokens import Grid, promote, resample
-
-LARGEST_CELL = 64  # pixels; a teacher with a larger one is shown the clip's own size
+from vjepa_distill.stages.measure import averages, distinct_views, kept, registered, rows_of, tell
+from vjepa_distill.stages.teacher import shown
+from vjepa_distill.tokens import Grid, resample
 
 
 class Distill(nn.Module):
@@ -55,7 +54,7 @@ class Distill(nn.Module):
         grid = self.student.grid(*batch.clip.shape[2:])
         draw = Draw(self.seed, batch.position)
         splits = {view: view.split(grid, draw) for view in self.views}
-        seen = {view: self.student(batch.clip, _keep(view, splits)) for view in self.views}
+        seen = {view: self.student(batch.clip, kept(view, splits)) for view in self.views}
         losses: dict[str, Tensor] = {}
         self.notes = {}
         for name in self.heads:
@@ -98,11 +97,9 @@ class Distill(nn.Module):
     @torch.no_grad()
     def target(self, name: str, clip: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """A teacher's tokens in its own units, and the grid they lie on (the student's where possible)."""
-        teacher = self.teachers[name]
-        clip = fitted(teacher, clip, grid)
-        native = teacher.grid(*clip.shape[2:])
+        tokens, native = shown(self.teachers[name], clip, grid)
         common = Grid(grid.t, max(grid.h, native.h), max(grid.w, native.w))
-        return resample(promote(teacher(clip)), native, common), common
+        return resample(tokens, native, common), common
 
     @torch.no_grad()
     def estimate(self, batches: Iterable[Batch]) -> dict[str, Moments]:
@@ -159,52 +156,3 @@ class Distill(nn.Module):
         super().train(mode)
         self.get_submodule("teachers").eval()
         return self
-
-
-def _keep(view: View, splits: Mapping[View, Split]) -> Tensor | None:
-    """None for the whole clip: the encoder need not gather what it keeps anyway."""
-    return None if view == Whole() else splits[view].keep
-
-
-def fitted(teacher: Backbone, clip: Tensor, grid: Grid) -> Tensor:
-    """The clip resized so that the teacher's grid has the student's height and width, where the teacher can.
-
-    clip [B, 3, T, H, W] to [B, 3, T, H', W']; unchanged where grids agree already or no size makes them.
-    """
-    frames, height, width = clip.shape[2:]
-    size = fitting(teacher, frames, height, width, grid)
-    if size == (height, width):
-        return clip
-    pictures = F.interpolate(clip.transpose(1, 2).flatten(0, 1), size=size, mode="bilinear", antialias=True)
-    return pictures.unflatten(0, (-1, frames)).transpose(1, 2)
-
-
-def fitting(teacher: Backbone, frames: int, height: int, width: int, grid: Grid) -> tuple[int, int]:
-    """The size a teacher is shown: one that gives it the student's rows and columns, else the clip's own.
-
-    UserError where it takes neither.
-    """
-    try:
-        native = teacher.grid(frames, height, width)
-    except ValueError as problem:
-        cells = sorted(range(1, LARGEST_CELL + 1), key=lambda cell: abs(cell - height / grid.h))
-        sizes = [(grid.h * cell, grid.w * cell) for cell in cells]
-        found = next((size for size in sizes if _makes(teacher, grid, frames, *size)), None)
-        if found is None:
-            raise UserError(
-                f"the teacher does not take clips of {frames} frames of {height} x {width}: {problem}. "
-                "Type --data.num_frames and --data.size that both it and the student take"
-            ) from problem
-        return found
-    if (native.h, native.w) == (grid.h, grid.w):
-        return height, width
-    size = height * grid.h // native.h, width * grid.w // native.w
-    return size if _makes(teacher, grid, frames, *size) else (height, width)
-
-
-def _makes(teacher: Backbone, grid: Grid, frames: int, height: int, width: int) -> bool:
-    try:
-        made = teacher.grid(frames, height, width)
-    except ValueError:  # the contract's way of saying "not this size"
-        return False
-    return (made.h, made.w) == (grid.h, grid.w)

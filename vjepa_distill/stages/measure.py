@@ -7,7 +7,8 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
-from vjepa_distill.protocols import Objective, View
+from vjepa_distill.modules.masks import Whole
+from vjepa_distill.protocols import Objective, Split, View
 
 SAMPLE = 2048
 """Tokens looked at for rank and spread: enough for a stable RankMe at D = 1024, and a cheap SVD."""
@@ -28,6 +29,11 @@ def registered(parts: Mapping[str, Part]) -> Mapping[str, Part]:
 def distinct_views(objectives: Iterable[Objective]) -> list[View]:
     """Every view that any objective asks for, once, in the order first asked."""
     return list(dict.fromkeys(view for objective in objectives for view in objective.views()))
+
+
+def kept(view: View, splits: Mapping[View, Split]) -> Tensor | None:
+    """None for the whole clip: the encoder need not gather what it keeps anyway."""
+    return None if view == Whole() else splits[view].keep
 
 
 def rows_of(tokens: Tensor) -> Tensor:

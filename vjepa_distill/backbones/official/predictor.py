@@ -82,6 +82,6 @@ def _with_token(
     best = max(range(len(norms)), key=norms.__getitem__)
     ours["mask_token"] = tokens[best].flatten().clone()
     note = f"mask token {best} of {len(norms)}, norms {' '.join(f'{n:.3g}' for n in norms)}"
-    settings: dict[str, Any] = {"width": width, "depth": depth, "rope": rope}
+    settings: dict[str, Any] = {"width": width, "depth": depth, "rope": rope, "anchor": "none"}
     settings |= {"context_positions": True, "project_positions": False} | ({"heads": heads} if heads else {})
     return Predictor(note, ours, settings)

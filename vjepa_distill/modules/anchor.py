@@ -1,0 +1,69 @@
+"""The predictor's anchor: a smoothed copy of what was seen, so that only the change has to be learned.
+
+A kernel regression (Nadaraya 1964, Watson 1964) of the seen tokens over their places, shrunk to their mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vjepa_distill.tokens import Grid, coordinates, promote, take
+
+TIME, SPACE, SHRINK = 0.5, 0.3, 0.02
+"""First values: tubelets after which a copy has faded by e, cells of its blur, pull to the mean."""
+
+
+class Anchor(nn.Module):
+    """``g · (Σ_k κ(q,k) z_k + ε z̄) / (Σ_k κ(q,k) + ε)`` at every asked place q, over the seen tokens z_k.
+
+    ``κ = exp(-(|Δt| - min_k |Δt|) / τ - (Δh² + Δw²) / 2σ²)``: time counts from the seen tubelet nearest to q,
+    so that the last one is copied at any horizon; z̄ is the mean of what was seen, which is said far from all
+    of it. g [D] starts at one; τ, σ in cells of the grid and ε are learned, and stay positive. No gradient
+    goes into the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim))
+        self.log_time = nn.Parameter(torch.tensor(TIME).log())
+        self.log_space = nn.Parameter(torch.tensor(SPACE).log())
+        self.log_shrink = nn.Parameter(torch.tensor(SHRINK).log())
+
+    def forward(self, seen: Tensor, keep: Tensor, query: Tensor, grid: Grid) -> Tensor:
+        """seen [B, K, D] at places keep [B, K]; asked places query [B, M]. Returns [B, M, D], fp32 or more.
+
+        Every axis has a kernel of its own: t² + h² + w² weights and not one for every pair of tokens.
+        """
+        with torch.autocast(seen.device.type, enabled=False):
+            z = promote(seen.detach())
+            weighted = torch.cat([z, torch.ones_like(z[..., :1])], dim=-1)
+            volume = z.new_zeros(len(z), grid.length, weighted.shape[-1])
+            volume = volume.scatter(1, keep.unsqueeze(-1).expand_as(weighted), weighted).unflatten(1, grid)
+            volume = torch.einsum("btu,buhwd->bthwd", self._in_time(keep, grid).to(z.dtype), volume)
+            for axis, size in ((2, grid.h), (3, grid.w)):
+                volume = _along(axis, self._in_space(size, z.device).to(z.dtype), volume)
+            found = take(volume.flatten(1, 3), query)
+            shrink = self.log_shrink.exp().to(z.dtype)
+            mean = z.mean(dim=1, keepdim=True)
+            return self.gain.to(z.dtype) * (found[..., :-1] + shrink * mean) / (found[..., -1:] + shrink)
+
+    def _in_time(self, keep: Tensor, grid: Grid) -> Tensor:
+        """[B, t, t]: the weight of a tubelet (last) for one that asks, for rows see different tubelets."""
+        tubelet = coordinates(grid, keep.device)[:, 0]
+        has = torch.zeros(len(keep), grid.t, dtype=torch.bool, device=keep.device)
+        has = has.scatter(1, tubelet[keep], True)
+        place = torch.arange(grid.t, device=keep.device)
+        away = (place[:, None] - place[None]).abs().expand(len(keep), -1, -1)
+        nearest = away.masked_fill(~has[:, None], grid.t).amin(dim=2, keepdim=True)
+        return torch.exp(-(away - nearest).clamp_min(0) / self.log_time.exp())
+
+    def _in_space(self, size: int, device: torch.device) -> Tensor:
+        """[size, size]: the weight of a row (or column) for one that asks."""
+        place = torch.arange(size, device=device)
+        return torch.exp(-((place[:, None] - place[None]) ** 2) / 2 / self.log_space.exp() ** 2)
+
+
+def _along(axis: int, weights: Tensor, volume: Tensor) -> Tensor:
+    """Apply [n, n] weights along one axis of a volume."""
+    return torch.movedim(torch.tensordot(weights, volume, dims=([1], [axis])), 0, axis)
