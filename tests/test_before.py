@@ -5,7 +5,9 @@ distill and one of jepa-train from it (four steps each, the checkpoint after two
 distilled student, and its tokens in the teacher's space.
 """
 
+import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,9 +21,10 @@ from vjepa_distill.cli import main
 from vjepa_distill.data.decoders.pyav import PyAV
 from vjepa_distill.data.index import Index
 from vjepa_distill.data.scan import build_index
+from vjepa_distill.errors import UserError
 from vjepa_distill.measures.table import read_features
-from vjepa_distill.runs import exports, folder
-from vjepa_distill.settings import DistillConfig, JepaConfig, older
+from vjepa_distill.runs import exports, folder, videos
+from vjepa_distill.settings import Data, DistillConfig, JepaConfig, older
 from vjepa_distill.settings.plain import settings
 from vjepa_distill.training import checkpoint
 
@@ -110,6 +113,50 @@ def test_its_runs_are_gone_on_with(before, run):
     for now, then in zip(rows(before / run), measured, strict=True):
         wanted = {k: v for k, v in then.items() if k not in other}
         assert {k: now[k] for k in wanted} == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(("run", "kind"), [("distill", DistillConfig), ("jepa", JepaConfig)])
+def test_its_format_is_kept_by_a_configuration_of_today(before, run, kind):
+    """Its crops and held-out videos are drawn as they were, though a new run has another format."""
+    stored = yaml.safe_load((before / run / "config.yaml").read_text())
+    del stored["format"]
+    config = kind(**stored, resume=True)
+    assert config.format > 1
+    written = load_file(before / run / "student.safetensors")
+    {"distill": vjepa_distill.distill, "jepa": vjepa_distill.jepa_train}[run](config)
+    assert yaml.safe_load((before / run / "config.yaml").read_text())["format"] == 1
+    torch.testing.assert_close(load_file(before / run / "student.safetensors"), written, **CLOSE)
+    assert "settings of format 1" in " ".join((before / run / "train.log").read_text().split())
+
+
+def test_a_newer_format_is_not_gone_on_with(before):
+    stored = yaml.safe_load((before / "jepa" / "config.yaml").read_text())
+    (before / "jepa" / "config.yaml").write_text(yaml.safe_dump({**stored, "format": 99}))
+    del stored["format"]
+    with pytest.raises(UserError, match="has format 99, this version reads up to 2: upgrade"):
+        vjepa_distill.jepa_train(JepaConfig(**stored, resume=True))
+
+
+@pytest.mark.parametrize("typed", ["world", "./jepa/../world", "../before/world", "link"])
+def test_its_videos_are_listed_and_held_out_as_they_were(before, typed):
+    """As its version did: a root with dots made paths absolute, and a link was another video."""
+    (before / "link").symlink_to("world")
+    (before / "world" / "videos" / "again.mp4").symlink_to("000003.mp4")
+    root = Path(os.path.normpath(before / typed))
+    names = sorted(f"videos/{name}.mp4" for name in [*(f"00000{n}" for n in range(6)), "again"])
+    names = [f"{root}/{name}" for name in names] if ".." in typed else names
+    data = Data(root=typed, index=str(before / "another.json"))
+    index = videos.index_of(data, PyAV(), format=1)
+    assert [entry.path for entry in index.good] == names
+    assert {path.resolve() for path in (Path(index.root) / name for name in names)} == {
+        (before / "world" / "videos" / f"00000{n}.mp4").resolve() for n in range(6)
+    }
+    first = {name: int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) >> 1 for name in names}
+    assert [entry.video for entry in index.good] == list(first.values())
+    held = sorted(names, key=lambda name: first[name])[: sum(x < 0.3 * 2**63 for x in first.values()) or 1]
+    assert [entry.path for entry in index.split(0.3)[1]] == sorted(held)
+    today = videos.index_of(data, PyAV())
+    assert [entry.path for entry in today.good] == [f"videos/00000{n}.mp4" for n in range(6)]
 
 
 def test_every_key_that_its_configurations_lack_has_a_value_for_them():

@@ -19,6 +19,7 @@ from vjepa_distill.commands.arguments import for_training, value_of, with_clip_o
 from vjepa_distill.commands.wording import in_one_line
 from vjepa_distill.errors import UserError
 from vjepa_distill.settings import DistillConfig, JepaConfig
+from vjepa_distill.settings.run import FORMAT
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -44,7 +45,8 @@ def training_parser(schema: type, summary: str) -> Parser:
     parser.add_class_arguments(schema, None, skip={*FLAGS, "format"})
     for name, words in FLAGS.items():
         parser.add_argument(f"--{name}", action=ActionYesNo, default=False, help=words)
-    parser.add_argument("--format", type=int, default=1, help="Version of the settings' layout.")
+    words = "Version that the settings are of: what they mean stays as it was then."
+    parser.add_argument("--format", type=int, default=FORMAT, help=words)
     return parser
 
 

@@ -181,7 +181,7 @@ REFUSED = {
     ),
     "a check of nothing": (["backbones", "check"], ["check NAME"]),
     "a check of an unknown name": (["backbones", "check", "vjepa/tny"], ["vjepa/tiny"]),
-    "a newer layout": ([*JEPA, "--format=2"], ["format 2", "upgrade"]),
+    "a newer layout": ([*JEPA, "--format=3"], ["format 3", "upgrade"]),
 }
 
 

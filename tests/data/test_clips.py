@@ -116,7 +116,7 @@ def test_a_position_gives_the_same_pixels_whatever_came_before(index):
 
 
 def test_no_crop_comes_twice(index):
-    clips = make(index, Recipe(4, 32, 32, scale=(0.1, 0.4)))
+    clips = make(index, Recipe(4, 32, 32, scale=(0.4, 0.9)))
     crops = {p: clips[p] for p in range(20 * VIDEOS)}
     assert len({(one["path"], one["clip"].numpy().tobytes()) for one in crops.values()}) == len(crops)
 
@@ -132,7 +132,7 @@ def test_a_long_video_gives_several_samples_by_fps(index):
 
 
 def test_by_fps_the_start_is_drawn_anew(index):
-    clips = make(index, Recipe(4, 48, 96, sampling="fps", fps=5, scale=(1, 1), aspect=(2, 2), flip=0))
+    clips = make(index, Recipe(4, 48, 96, sampling="fps", fps=5, scale=(1, 1), aspect=(1, 1), flip=0))
     shown = [numbers(clips[p]) for p in range(60)]
     assert all(row[i + 1] - row[i] == 2 for row in shown for i in range(3))  # never runs past the end
     assert len({row[0] % 100 for row in shown}) > 8
@@ -191,17 +191,36 @@ def test_rotated_pictures_are_taken():
     )
 
 
-def test_random_boxes_lie_inside_and_keep_to_scale_and_aspect():
+@pytest.mark.parametrize(("height", "width"), [(180, 320), (320, 180), (97, 101), (1, 3), (2, 500)])
+@pytest.mark.parametrize("shape", [0.5, 1.0, 1.714])
+def test_random_boxes_lie_inside_and_keep_to_scale_and_aspect(height, width, shape):
     draw = np.random.default_rng(0)
-    areas = []
+    shares = []
     for _ in range(500):
-        top, left, h, w = random_box(180, 320, (0.3, 0.9), (0.75, 4 / 3), draw)
-        assert 0 <= top <= 180 - h
-        assert 0 <= left <= 320 - w
-        assert 0.74 < w / h < 1.35
-        areas.append(h * w / (180 * 320))
-    assert 0.29 < min(areas) < 0.35
-    assert max(areas) < 0.91
+        top, left, h, w = random_box(height, width, shape, (0.3, 0.9), (0.75, 4 / 3), draw)
+        assert h >= 1 <= w
+        assert 0 <= top <= height - h
+        assert 0 <= left <= width - w
+        # the largest box of its own aspect, to whole pixels
+        low, high = ((w - 0.5) / (h + 0.5), (w + 0.5) / (h - 0.5))
+        if min(h, w) > 20:
+            assert low <= shape * 4 / 3
+            assert high >= shape * 0.75
+            whole = min(height * height * w / h, width * width * h / w)
+            shares.append(h * w / whole)
+    if shares:
+        assert 0.28 < min(shares) < 0.35
+        assert 0.85 < max(shares) < 0.92
+
+
+def test_every_place_of_a_box_is_as_likely():
+    draw = np.random.default_rng(0)
+    boxes = [random_box(12, 8, 1.0, (0.25, 0.25), (1, 1), draw) for _ in range(4500)]
+    assert {(box.height, box.width) for box in boxes} == {(4, 4)}
+    tops, lefts = (np.bincount([box[side] for box in boxes]) for side in (0, 1))
+    assert (len(tops), len(lefts)) == (9, 5)
+    assert abs(tops / 500 - 1).max() < 0.15
+    assert abs(lefts / 900 - 1).max() < 0.15
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vjepa_distill.data.index import Entry, video_id
+from vjepa_distill.data import format1
+from vjepa_distill.data.index import Entry
 from vjepa_distill.data.quarantine import Quarantine, listed
 from vjepa_distill.data.sampling import (
     AUGMENT,
@@ -35,11 +36,12 @@ class Recipe:
     sampling: Literal["uniform", "fps"] = "uniform"
     """Evenly over the whole video, or so many frames a second from a random start."""
     fps: float | None = None
-    crop: Literal["random", "center"] = "random"
+    crop: Literal["random", "center", "format 1"] = "random"
     """A random resized crop, or the shorter side resized and the centre cut out."""
     scale: tuple[float, float] = (0.5, 1.0)
-    """Share of the picture's area that a random crop takes."""
+    """Share that a random crop takes of the largest box of its shape."""
     aspect: tuple[float, float] = (0.75, 4 / 3)
+    """Width / height of a random crop, relative to the clip's own."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
 
@@ -112,7 +114,7 @@ class VideoClips(torch.utils.data.Dataset):
             except DecodeError as error:
                 self.quarantine.add(path, str(error))
                 continue
-            return {"clip": clip, "position": position, "video": video_id(path), "path": path}
+            return {"clip": clip, "position": position, "video": sample.entry.video, "path": path}
         raise UserError(
             f"not one of {len(self.entries)} videos can be read: {listed(self.quarantine.reasons)}"
         )
@@ -151,5 +153,8 @@ def frame_indices(info: VideoInfo, recipe: Recipe, part: int, draw: np.random.Ge
 def _framing(height: int, width: int, recipe: Recipe, draw: np.random.Generator) -> tuple[Box, bool]:
     if recipe.crop == "center":
         return centre_box(height, width, recipe.width / recipe.height), False
-    box = random_box(height, width, recipe.scale, recipe.aspect, draw)
+    if recipe.crop == "format 1":
+        box = format1.random_box(height, width, recipe.scale, recipe.aspect, draw)
+    else:
+        box = random_box(height, width, recipe.width / recipe.height, recipe.scale, recipe.aspect, draw)
     return box, bool(draw.uniform() < recipe.flip)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vjepa_distill.data import listing
 from vjepa_distill.data.index import Entry, Index
+from vjepa_distill.data.listing import UNSCANNED, Listing
 from vjepa_distill.data.pool import Pool
 from vjepa_distill.data.quarantine import listed
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import DecodeError, Decoder, VideoInfo
 
 FILES = ("videos/*.mp4",)
-UNSCANNED = "not scanned yet"
 
 
 def build_index(
@@ -28,47 +28,33 @@ def build_index(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     timeout: float = 60.0,
+    find: Callable[[str | Path, Sequence[str]], Listing] = listing.find,
 ) -> Index:
-    """Scan every file matching `files` (globs or paths, relative to `root` or absolute).
+    """Scan every file matching `files` (globs or paths, relative to `root` or absolute) that `find` lists.
 
     What `cache` knows of an unchanged file (size and time of change) is reused, and the result is kept there.
     Scanning is done in other processes: a file that takes more than `timeout` seconds, or takes its process
     down with it, is bad. `progress(done, total)` follows. UserError when nothing can be read.
     """
-    root = str(Path(root).absolute())
-    found = [_stat(root, path) for path in _matching(root, files)]
-    known = _known(cache, root, _made_by(decoder))
-    entries = {entry.path: known.get((entry.path, entry.size, entry.mtime), entry) for entry in found}
+    there = find(root, files)
+    known = _known(cache, there.root, _made_by(decoder))
+    entries = {entry.path: _with(entry, known) for entry in there.entries}
     new = [entry for entry in entries.values() if entry.why == UNSCANNED]
-    for done, entry in enumerate(_scan(root, new, decoder, workers, timeout), start=len(found) - len(new)):
+    scanned = _scan(there.root, new, decoder, workers, timeout)
+    for done, entry in enumerate(scanned, start=len(entries) - len(new)):
         entries[entry.path] = entry
         if progress:
-            progress(done + 1, len(found))
-    index = Index(root, [entries[path] for path in sorted(entries)], _made_by(decoder))
+            progress(done + 1, len(entries))
+    index = Index(there.root, list(entries.values()), _made_by(decoder), there.duplicates)
     _keep(index, cache)
     _refuse_empty(index, files)
     return index
 
 
-def _matching(root: str, files: Sequence[str]) -> list[str]:
-    """Paths, as they are kept in an entry, of the files that match."""
-    inside = Path(root)
-    found = set()
-    for pattern in files:
-        # a literal path first: names may hold [brackets]
-        literal = os.path.join(root, pattern)
-        for path in [literal] if os.path.isfile(literal) else glob.glob(literal, recursive=True):
-            absolute = Path(os.path.normpath(path))
-            if absolute.is_file():
-                found.add(
-                    (absolute.relative_to(inside) if absolute.is_relative_to(inside) else absolute).as_posix()
-                )
-    return sorted(found)
-
-
-def _stat(root: str, path: str) -> Entry:
-    status = os.stat(os.path.join(root, path))
-    return Entry(path, status.st_size, status.st_mtime_ns, None, UNSCANNED)
+def _with(entry: Entry, known: dict[tuple[str, int, int], Entry]) -> Entry:
+    """An entry with what is known of the same, unchanged file."""
+    before = known.get((entry.path, entry.size, entry.mtime), entry)
+    return replace(entry, info=before.info, why=before.why)
 
 
 def _known(cache: Path | None, root: str, decoder: str) -> dict[tuple[str, int, int], Entry]:
@@ -107,7 +93,7 @@ def _scan(root: str, entries: list[Entry], decoder: Decoder, workers: int, timeo
         for _ in entries:
             path, result, lost, _said = pool.next()
             info, why = (None, f"scanning it: {lost}") if lost else result
-            yield Entry(path, by_path[path].size, by_path[path].mtime, info, why)
+            yield replace(by_path[path], info=info, why=why)
     finally:
         pool.close()
 

@@ -23,29 +23,32 @@ class Box(NamedTuple):
 def random_box(
     height: int,
     width: int,
+    shape: float,
     scale: tuple[float, float],
     aspect: tuple[float, float],
     draw: np.random.Generator,
 ) -> Box:
-    """A box of a share of the area uniform in `scale` and an aspect (width / height) log-uniform in `aspect`.
+    """A box for clips of the aspect `shape` (width / height): anywhere in the picture, and always within it.
 
-    As in Szegedy et al. 2014 (Going deeper with convolutions); ten tries to find one that fits, else the
-    largest centred box of a permitted aspect.
+    Its aspect is the clip's times a number log-uniform in `aspect`, by which pictures are squeezed sideways:
+    with bounds of product 1 the geometric mean of this is 1. It is the largest box of that aspect, smaller by
+    a share of its area uniform in `scale`: relative to the box of a held-out clip, not to the picture.
     """
-    for _ in range(10):
-        area = height * width * draw.uniform(*scale)
-        ratio = math.exp(draw.uniform(math.log(aspect[0]), math.log(aspect[1])))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return Box(int(draw.integers(height - h + 1)), int(draw.integers(width - w + 1)), h, w)
-    return centre_box(height, width, min(max(width / height, aspect[0]), aspect[1]))
+    share = draw.uniform(*scale)
+    ratio = shape * math.exp(draw.uniform(math.log(aspect[0]), math.log(aspect[1])))
+    h, w = (max(1, round(side * math.sqrt(share))) for side in _largest(height, width, ratio))
+    return Box(int(draw.integers(height - h + 1)), int(draw.integers(width - w + 1)), h, w)
 
 
 def centre_box(height: int, width: int, aspect: float) -> Box:
     """The largest centred box of this aspect (width / height)."""
-    h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
-    h, w = max(h, 1), max(w, 1)
+    h, w = (max(1, round(side)) for side in _largest(height, width, aspect))
     return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def _largest(height: int, width: int, aspect: float) -> tuple[float, float]:
+    """Height and width of the largest box of this aspect in a picture."""
+    return min(height, width / aspect), min(width, height * aspect)
 
 
 def to_clip(frames: np.ndarray, box: Box, height: int, width: int, flip: bool) -> Tensor:

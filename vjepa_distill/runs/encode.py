@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings import Component, Data
 from vjepa_distill.settings.plain import settled
+
+_log = logging.getLogger(__name__)
 
 
 def encode(
@@ -52,6 +55,8 @@ def encode(
     encoder = encoder_of(source, space, seed, which=which, options=options, random_weights=random_weights)
     decoder = videos.decoder_of(data)
     index = videos.index_of(data, decoder)
+    for line in videos.duplicates_words(index):
+        _log.warning(line)
     recipe = videos.recipe_of(data, train=False)
     clips = VideoClips(index.good, index.root, recipe, decoder, seed=0, shuffle=False)
     record = {

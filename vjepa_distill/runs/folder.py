@@ -13,6 +13,7 @@ from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
 from vjepa_distill.settings import Run
 from vjepa_distill.settings.older import completed
+from vjepa_distill.settings.run import check_format
 
 CONFIG = "config.yaml"
 # What may differ between a run and its continuation without changing what is computed.
@@ -34,6 +35,16 @@ def check(config: Run) -> None:
         raise UserError(
             f"{run} is not empty: type --resume to go on with it, --overwrite to empty it, or another --out"
         )
+
+
+def format_of(config: Run) -> int:
+    """The format of a run's settings; a continuation keeps that of the run, whatever the caller's has."""
+    stored = Path(config.out) / CONFIG
+    if not (config.resume and stored.exists()):
+        return config.format
+    found = yaml.safe_load(stored.read_text(encoding="utf-8")).get("format", 1)
+    check_format(found)
+    return found
 
 
 def claim(config: Run) -> None:

@@ -66,6 +66,7 @@ def guard_of(amp: str, device: torch.device, say: Callable[[str], None] = _log.w
 
 def start_of(config: Run, ranks: Ranks) -> dict[str, Any] | None:
     """Rank 0 checks the folder; every rank loads the checkpoint that a resumed run goes on from."""
+    config.format = folder.format_of(config)
     if ranks.rank == 0:
         folder.check(config)
     path = broadcast_object(checkpoint.latest(config.out) if config.resume and ranks.rank == 0 else None)
@@ -154,7 +155,8 @@ def loop_of(
         f"student {config.student.name}, {encoders.size_of(parts['student'])}; {world.device.type} "
         f"{config.amp}, {torch.get_num_threads()} threads, {world.ranks.world} rank(s)"
     )
-    world.log.say(data.words())
+    for line in data.words():
+        world.log.say(line)
     batch = config.batch_size * config.accumulate * world.ranks.world
     world.log.say(
         f"steps {loop.done} to {config.steps}, {batch} clips a step, "

@@ -16,7 +16,7 @@ class Data:
     source: Literal["files", "world"] = "files"
     """Your video files, or a synthetic toy world written under root (asked for by name, never a fallback)."""
     root: str = "data"
-    """The folder of the data set."""
+    """The folder of the data set; ~ is your home folder."""
     files: list[str] = field(default_factory=lambda: ["videos/*.mp4"])
     """Globs or paths, relative to root or absolute."""
     num_frames: int = 84
@@ -30,9 +30,9 @@ class Data:
     crop: Literal["random", "center"] = "random"
     """Random resized crop, or the centre of the picture."""
     scale: tuple[float, float] = (0.5, 1.0)
-    """Share of the picture's area that a random crop takes."""
+    """Share that a random crop takes of the largest box of its shape that fits into the picture."""
     aspect: tuple[float, float] = (0.75, 1.3333)
-    """Width / height of a random crop, relative to the clip's own."""
+    """Width / height of a random crop, relative to the clip's own: how far it may be stretched."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     decoder: str = "auto"
@@ -44,7 +44,7 @@ class Data:
     max_bad: float = 0.01
     """Share of files that may turn out bad during training before the run stops."""
     heldout: float = 0.05
-    """Share of the videos (by a stable hash of the path) kept out of training for the held-out scores."""
+    """Share of the videos (by a stable hash of the path in root) kept out of training for held-out scores."""
     heldout_clips: int = 64
     """Held-out clips that are scored, at most."""
     world_videos: int = 256

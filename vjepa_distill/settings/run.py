@@ -15,7 +15,16 @@ from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.optimizer import Optimizer
 from vjepa_distill.settings.plain import settle
 
-FORMAT = 1
+FORMAT = 2
+"""Of a run's settings. 1: videos held out by the path as typed, crops that distort: `data.format1`."""
+
+
+def check_format(found: int) -> None:
+    """UserError for settings of a newer version."""
+    require(
+        found <= FORMAT,
+        f"this configuration has format {found}, this version reads up to {FORMAT}: upgrade vjepa-distill",
+    )
 
 
 @dataclass
@@ -86,18 +95,14 @@ class Run:
     overwrite: bool = False
     """Empty the folder first."""
     format: int = FORMAT
-    """Version of this file's layout."""
+    """Version that these settings are of: what they mean stays as it was then."""
 
     WEIGHTS: ClassVar[dict[str, float]] = {}
     """The stage's own objectives and their default weights."""
 
     def __post_init__(self) -> None:
         settle(self)
-        require(
-            self.format <= FORMAT,
-            f"this configuration has format {self.format}, this version reads up to {FORMAT}: "
-            "upgrade vjepa-distill",
-        )
+        check_format(self.format)
         positive(self, "steps", "batch_size", "accumulate", "log_every")
         not_negative(self, "eval_every", "save_every", "keep")
         positive_or_null(self, "threads")
