@@ -21,6 +21,7 @@ from vjepa_distill.cli import main
 from vjepa_distill.data.decoders.pyav import PyAV
 from vjepa_distill.data.index import Index
 from vjepa_distill.data.scan import build_index
+from vjepa_distill.distributed import Ranks
 from vjepa_distill.errors import UserError
 from vjepa_distill.measures.table import read_features
 from vjepa_distill.runs import exports, folder, videos
@@ -145,8 +146,10 @@ def test_its_videos_are_listed_and_held_out_as_they_were(before, typed):
     root = Path(os.path.normpath(before / typed))
     names = sorted(f"videos/{name}.mp4" for name in [*(f"00000{n}" for n in range(6)), "again"])
     names = [f"{root}/{name}" for name in names] if ".." in typed else names
-    data = Data(root=typed, index=str(before / "another.json"))
-    index = videos.index_of(data, PyAV(), format=1)
+    stored = yaml.safe_load((before / "distill" / "config.yaml").read_text())
+    stored["data"].update(root=typed, index=str(before / "another.json"))
+    of_run = videos.of_run(settings(DistillConfig, stored, "config"), Ranks(0, 1, 0))
+    index = of_run.index
     assert [entry.path for entry in index.good] == names
     assert {path.resolve() for path in (Path(index.root) / name for name in names)} == {
         (before / "world" / "videos" / f"00000{n}.mp4").resolve() for n in range(6)
@@ -154,8 +157,9 @@ def test_its_videos_are_listed_and_held_out_as_they_were(before, typed):
     first = {name: int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) >> 1 for name in names}
     assert [entry.video for entry in index.good] == list(first.values())
     held = sorted(names, key=lambda name: first[name])[: sum(x < 0.3 * 2**63 for x in first.values()) or 1]
-    assert [entry.path for entry in index.split(0.3)[1]] == sorted(held)
-    today = videos.index_of(data, PyAV())
+    assert [entry.path for entry in of_run.heldout.clips.entries] == sorted(held)
+    assert of_run.loader.clips.recipe.crop == "format 1"
+    today = videos.index_of(Data(root=typed), PyAV())
     assert [entry.path for entry in today.good] == [f"videos/00000{n}.mp4" for n in range(6)]
 
 

@@ -1,6 +1,7 @@
 """A position decides everything about a clip; bad files are replaced by rule; frames are those asked for."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from vjepa_distill.data.clips import Recipe, VideoClips
 from vjepa_distill.data.decoders.pyav import PyAV
+from vjepa_distill.data.index import video_id
 from vjepa_distill.data.painted import paint_numbers, read_numbers
 from vjepa_distill.data.sampling import fps_indices, permutation, uniform_indices
 from vjepa_distill.data.scan import build_index
@@ -163,6 +165,15 @@ def test_when_nothing_can_be_read_it_says_why(index):
         UserError, match=r"not one of 7 videos can be read: videos/0.mp4 .refused by the test"
     ):
         make(index, decoder=Refusing(".mp4"))[0]
+
+
+def test_a_clip_carries_the_number_of_its_video(index, tmp_path):
+    clips = make(index, shuffle=False)
+    assert [clips[v]["video"] for v in range(VIDEOS)] == [video_id(f"videos/{v}.mp4") for v in range(VIDEOS)]
+    shutil.copytree(index.root, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "again.mp4").symlink_to("videos/2.mp4")
+    linked = build_index(tmp_path, ["again.mp4"], decoder=PyAV())
+    assert make(linked)[0]["video"] == linked.entries[0].video == video_id("videos/2.mp4")
 
 
 def test_crop_and_flip_are_one_for_all_frames():
