@@ -241,6 +241,7 @@ SCAFFOLD = {
     "predictor.depth": 12,
     "predictor.heads": 12,
     "predictor.context_positions": False,
+    "predictor.anchor": "none",
     "predictor.project_positions": True,
     "predictor.rope": None,
     "objectives.now.weight": 1.0,

@@ -23,7 +23,7 @@ A * stands for the names that are a user's own: ``teachers.*.options``.
 
 
 BESIDE = {"targets": "spans"}
-"""Sections of one stage alone, and one that its configurations always had: where it is absent, so may they be."""
+"""Sections of one stage alone, and one by which its configurations can be told."""
 
 
 def lacking(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
