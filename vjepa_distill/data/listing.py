@@ -78,18 +78,22 @@ class _Places:
 
     def folder(self, path: str) -> str:
         """A folder's name for people, as it was met."""
-        return Path(os.path.relpath(path, self.root) if self.has(path) else path).as_posix() + "/"
+        below = self.below(path)
+        return Path(path if below is None else below).as_posix() + "/"
 
-    def has(self, path: str) -> bool:
-        """Whether a path, as written, is the root or below it."""
-        return path == self.root or path.startswith(self.root.rstrip(os.sep) + os.sep)
+    def below(self, path: str) -> str | None:
+        """The rest of a path that, as written, is the root or in it; else None."""
+        start = self.root.rstrip(os.sep) + os.sep
+        if path.startswith(start):
+            return path[len(start) :]
+        return "" if path == self.root else None
 
     def name(self, path: str) -> str:
         """As written behind the root, under whichever name that stands in the path; elsewhere the path."""
         for above, below in _cuts(path):
             if self.target(above) == self.root:
-                return Path(below).as_posix()
-        return Path(path).as_posix()
+                return below.replace(os.sep, "/")
+        return path.replace(os.sep, "/")
 
     def key(self, path: str) -> str:
         """The longest beginning that really lies in the root by its real place, then the rest as written.
@@ -98,10 +102,10 @@ class _Places:
         keys on every machine. What lies elsewhere altogether: its real path.
         """
         for above, below in _cuts(path):
-            target = self.target(above)
-            if self.has(target):
-                return Path(os.path.relpath(target, self.root), below).as_posix()
-        return Path(self.target(path)).as_posix()
+            within = self.below(self.target(above))
+            if within is not None:
+                return (os.path.join(within, below) if below else within).replace(os.sep, "/")
+        return self.target(path).replace(os.sep, "/")
 
     def target(self, path: str) -> str:
         """The real path; of a folder's many files the folder is looked up once."""

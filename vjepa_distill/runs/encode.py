@@ -14,7 +14,7 @@ from vjepa_distill.data.clips import VideoClips
 from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
 from vjepa_distill.measures import encode as rows
-from vjepa_distill.progress import progress
+from vjepa_distill.progress import folded, progress, width
 from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings import Component, Data
@@ -56,7 +56,7 @@ def encode(
     decoder = videos.decoder_of(data)
     index = videos.index_of(data, decoder)
     for line in videos.duplicates_words(index):
-        _log.warning(line)
+        _log.warning(folded(line, width()))
     recipe = videos.recipe_of(data, train=False)
     clips = VideoClips(index.good, index.root, recipe, decoder, seed=0, shuffle=False)
     record = {
