@@ -56,11 +56,12 @@ class Anchor(nn.Module):
         place = torch.arange(grid.t, device=keep.device)
         away = (place[:, None] - place[None]).abs().expand(len(keep), -1, -1)
         nearest = away.masked_fill(~has[:, None], grid.t).amin(dim=2, keepdim=True)
-        return torch.exp(-(away - nearest).clamp_min(0) / self.log_time.exp())
+        later = (away - nearest).clamp_min(0).to(self.log_time.dtype)  # of integers fp64 would make fp32
+        return torch.exp(-later / self.log_time.exp())
 
     def _in_space(self, size: int, device: torch.device) -> Tensor:
         """[size, size]: the weight of a row (or column) for one that asks."""
-        place = torch.arange(size, device=device)
+        place = torch.arange(size, device=device).to(self.log_space.dtype)
         return torch.exp(-((place[:, None] - place[None]) ** 2) / 2 / self.log_space.exp() ** 2)
 
 
