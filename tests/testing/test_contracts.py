@@ -85,6 +85,12 @@ def test_timm_at_every_time(time: str) -> None:
 def test_every_registered_objective(name: str) -> None:
     check_objective(lambda **options: registry.create("objective", name, **options))
     assert isinstance(registry.create("objective", name, embed_dim=24, timeline=Timeline(1, 1, 2)), Objective)
+    given = {"target_dim": 40, "layers": (24, 16, 24)}
+    takes = registry.options_of("objective", name)
+    check_objective(
+        lambda **options: registry.create("objective", name, **options),
+        **{option: value for option, value in given.items() if option in takes},
+    )
 
 
 @pytest.mark.parametrize("name", registry.catalogue("decoder"))

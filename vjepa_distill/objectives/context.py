@@ -74,11 +74,17 @@ class Context(nn.Module):
 def nearness(split: Split, grid: Grid) -> Tensor:
     """1 / √(distance in cells to the nearest hidden place), for every kept one: [B, K]."""
     places = coordinates(grid, split.keep.device).float()
-    away = torch.cdist(places[split.keep], places[split.rest])
+    # by differences, and not by a matrix product: TF32 would round squares of places to other places
+    exact = "donot_use_mm_for_euclid_dist"
+    away = torch.cdist(places[split.keep], places[split.rest], compute_mode=exact)
     return away.amin(dim=2).rsqrt()
 
 
 def weighted_l1(z: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute difference of [B, M, D], tokens weighted by [B, M] whose scale does not matter."""
+    """Mean absolute difference of [B, M, D], tokens weighted by [B, M] whose scale does not matter.
+
+    Every clip counts the same, so that ranks may be averaged; one whose weights are all 0 adds 0.
+    """
     each = (promote(z) - promote(target)).abs().mean(dim=-1)
-    return (each * weights).sum() / weights.sum()
+    total = weights.sum(dim=1).clamp_min(torch.finfo(weights.dtype).tiny)
+    return ((each * weights).sum(dim=1) / total).mean()

@@ -22,16 +22,23 @@ class SIGReg(nn.Module):
     The student's tokens of NOW are projected on random directions, and each projection is compared with a
     standard normal by Epps and Pulley's statistic: the squared difference of the characteristic functions,
     integrated under a Gaussian window. The directions are new at every update and the same on all ranks,
-    and so is the sample: equally many rows of each clip.
+    and so are the places whose tokens are looked at.
 
     Args:
         directions: random projections an update.
-        rows: tokens of a clip that are looked at, at most, evenly over its places.
+        rows: tokens of a clip that are looked at, at most, at random places, the same ones in every clip.
     """
 
     count: Tensor
 
-    def __init__(self, embed_dim: int, timeline: Timeline, directions: int = 256, rows: int = 32) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        timeline: Timeline,
+        directions: int = 256,
+        rows: int = 32,
+        target_dim: int | None = None,  # any: it looks at the student alone
+    ) -> None:
         super().__init__()
         if directions < 1 or rows < 1:
             raise UserError(f"directions={directions} and rows={rows}: give 1 or more of each")
@@ -44,16 +51,16 @@ class SIGReg(nn.Module):
 
     def forward(self, latents: Latents) -> Tensor:
         tokens = promote(latents.seen[self.now])
-        tokens = tokens[:, :: -(-tokens.shape[1] // self.rows)]
+        draw = torch.Generator().manual_seed(int(self.count))
+        tokens = tokens[:, torch.randperm(tokens.shape[1], generator=draw)[: self.rows].to(tokens.device)]
         if self.training:
             tokens = gather_with_grad(tokens)
         rows = tokens.flatten(0, 1)
         with torch.autocast(rows.device.type, enabled=False):
-            return epps_pulley(rows @ self._directions(rows)).mean()
+            return epps_pulley(rows @ self._directions(rows, draw)).mean()
 
-    def _directions(self, rows: Tensor) -> Tensor:
-        """[D, directions], each of length 1, keyed by the number of updates made."""
-        draw = torch.Generator().manual_seed(int(self.count))
+    def _directions(self, rows: Tensor, draw: torch.Generator) -> Tensor:
+        """[D, directions], each of length 1; the draw is keyed by the number of updates made."""
         drawn = torch.randn(rows.shape[1], self.directions, generator=draw, dtype=torch.float64)
         return (drawn / drawn.norm(dim=0)).to(rows)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vjepa_distill.protocols import Draw, Latents, Timeline
+from vjepa_distill.protocols import Draw, Latents, Timeline, View
 from vjepa_distill.testing.errors import require
 from vjepa_distill.tokens import Grid, take
 
@@ -21,7 +21,8 @@ def check_objective(factory: Callable[..., Any], embed_dim: int = 24, **options:
     """Raise ContractError unless `factory(embed_dim=…, timeline=…, **options)` builds a sound objective.
 
     Its views are values that split a grid; its loss is a finite scalar, of fp32 from bf16 tokens and of fp64
-    from fp64 ones; the gradient reaches its own parameters and the student.
+    from fp64 ones; the gradient reaches its own parameters and the student. Options may hold a ``target_dim``,
+    and ``layers``, the widths of those that the student offers, its output's last.
     """
     for dtype, expected in {
         torch.float32: torch.float32,
@@ -32,7 +33,10 @@ def check_objective(factory: Callable[..., Any], embed_dim: int = 24, **options:
         objective = factory(embed_dim=embed_dim, timeline=TIMELINE, **options)
         objective = objective.double() if dtype == torch.float64 else objective
         check_views(objective)
-        latents, student = sample_latents(objective, embed_dim, dtype)
+        widths = options.get("layers", ())[:-1]
+        latents, student = sample_latents(
+            objective, embed_dim, dtype, options.get("target_dim") or embed_dim, widths
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = objective(latents)
         check_loss(loss, dtype, expected)
@@ -50,8 +54,17 @@ def check_views(objective: Any) -> None:
     )
 
 
-def sample_latents(objective: Any, width: int, dtype: torch.dtype) -> tuple[Latents, list[Tensor]]:
-    """Four clips' latents for the objective's views, and the student's leaves that should get a gradient."""
+def sample_latents(
+    objective: Any,
+    width: int,
+    dtype: torch.dtype,
+    target_dim: int | None = None,
+    inner: Sequence[int] = (),
+) -> tuple[Latents, list[Tensor]]:
+    """Four clips' latents for the objective's views, and the student's leaves that should get a gradient.
+
+    inner: widths of the layers before the output; each is a leaf too, where the objective is ``deep``.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def noise(*shape: int) -> Tensor:
@@ -59,15 +72,26 @@ def sample_latents(objective: Any, width: int, dtype: torch.dtype) -> tuple[Late
 
     draw = Draw(seed=0, position=torch.arange(4))
     splits = {view: view.split(GRID, draw) for view in objective.views()}
-    student = noise(4, GRID.length, width).requires_grad_()
-    seen = {view: take(student, split.keep) for view, split in splits.items()}
-    places = noise(GRID.length, width)
+    leaves = [noise(4, GRID.length, dim).requires_grad_() for dim in (width, *inner)]
+    seen = {view: take(leaves[0], split.keep) for view, split in splits.items()}
+    out = target_dim or width
+    places, mixing = noise(GRID.length, out), noise(width, out)
 
-    def predict(view: Any, query: Tensor) -> Tensor:
-        return seen[view].mean(1, keepdim=True) + places[query]
+    def predict(view: View, query: Tensor) -> Tensor:
+        return seen[view].mean(1, keepdim=True) @ mixing + places[query]
 
-    target = noise(4, GRID.length, width)
-    return Latents(GRID, target, splits, seen, predict, video=torch.arange(4)), [student]
+    target = noise(4, GRID.length, out)
+
+    def alone(view: View) -> Tensor:
+        return take(target, splits[view].keep)
+
+    layers = {
+        view: [*(take(leaf, split.keep) for leaf in leaves[1:]), seen[view]]
+        for view, split in splits.items()
+        if getattr(objective, "deep", False)
+    }
+    latents = Latents(GRID, target, splits, seen, predict, torch.arange(4), alone=alone, layers=layers)
+    return latents, leaves
 
 
 def check_loss(loss: Tensor, dtype: torch.dtype, expected: torch.dtype) -> None:
