@@ -108,10 +108,11 @@ class RunLog:
 
 
 def line(done: int, total: int, values: Mapping[str, float], columns: int | None = None) -> str:
-    """`step 120/5000  now 0.6123  lr 3e-04 ...`, folded under itself at `columns` (the terminal's)."""
+    """`step 120/5000  now 0.6123  lr 3e-04 ...`, folded at `columns` (the terminal's); no `soon/skill/3`."""
+    shown = {name: value for name, value in values.items() if not name.rpartition("/")[2].isdecimal()}
     # No-break spaces hold a name to its number when the line is folded.
     head = f"step {done:>{len(str(total))}}/{total}".replace(" ", "\u00a0")
-    entries = [f"{name}\u00a0{_short(value)}" for name, value in values.items()]
+    entries = [f"{name}\u00a0{_short(value)}" for name, value in shown.items()]
     columns = columns or width()
     beside = columns - len(head) - 2 >= max(map(len, entries), default=0)
     return folded("  ".join([head, *entries]), columns, len(head) + 2 if beside else 2).replace("\u00a0", " ")
