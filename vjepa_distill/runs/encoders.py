@@ -155,7 +155,11 @@ def layer_widths(encoder: Backbone, clip: tuple[int, int, int]) -> list[int]:
     """The widths of the layers that an encoder offers, the output's last; none where it offers none."""
     if not isinstance(encoder, Layered):
         return []
+    module: Any = encoder
+    mode = module.training
+    module.eval()  # no statistics of a black clip
     shown = encoder.layer_tokens(torch.zeros(1, 3, *clip), torch.zeros(1, 1, dtype=torch.int64))
+    module.train(mode)
     return [tokens.shape[-1] for tokens in shown]
 
 

@@ -60,6 +60,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         check_masks(stage, config)
         stage.to(world.device)
         encoders.try_out(config.student.name, student, config.data.clip, world.device, True, world.how)
+        targets.try_out(stage, config, world)
         if other and world.state is None:
             estimate(stage, config.targets.statistics_batches, config, world, data)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}

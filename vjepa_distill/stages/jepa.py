@@ -134,8 +134,8 @@ class Jepa(nn.Module):
         self, clip: Tensor, grid: Grid, view: View, splits: Mapping[View, Split], target: Tensor
     ) -> Tensor:
         """The teacher's tokens of what a view shows, and of nothing else: [B, K, D]."""
-        if view == Whole() and self.teacher_context == "full":
-            return target
+        if view == Whole():
+            return target if self.teacher_context == "full" else self.scaled(self.eye.whole(clip, grid))
         if not isinstance(view, Span):
             return self.scaled(self.eye.places(clip, grid, splits[view].keep))
         if (view, view) in self.pieces:  # that part of the target was made so
