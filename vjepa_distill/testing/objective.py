@@ -21,7 +21,7 @@ def check_objective(factory: Callable[..., Any], embed_dim: int = 24, **options:
     """Raise ContractError unless `factory(embed_dim=…, timeline=…, **options)` builds a sound objective.
 
     Its views are values that split a grid; its loss is a finite scalar, of fp32 from bf16 tokens and of fp64
-    from fp64 ones; the gradient reaches its own parameters and the student. Options may hold a ``target_dim``,
+    from fp64 ones; the gradient reaches its own parameters and the student. Options may hold ``target_dim``,
     and ``layers``, the widths of those that the student offers, its output's last.
     """
     for dtype, expected in {
