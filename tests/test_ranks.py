@@ -30,15 +30,23 @@ def torchrun(*command, cwd):
 
 def test_two_ranks_equal_one_in_losses_gradients_teacher_and_queue(tmp_path):
     torchrun(HERE / "ranks_worker.py", tmp_path / "two.pt", cwd=tmp_path)
-    two, one = torch.load(tmp_path / "two.pt"), ranks_worker.run(Ranks())
+    together = torch.load(tmp_path / "two.pt")
+    alone = {kind: ranks_worker.run(Ranks(), stage=ranks_worker.sharper(kind)) for kind in ranks_worker.KINDS}
+    alone["tri-temporal"] = ranks_worker.run(Ranks())
+    assert together.keys() == alone.keys()
+    for kind, one in alone.items():
+        equal(one, together[kind], kind)
+
+
+def equal(one, two, kind):
     for step, losses in enumerate(one["losses"]):
         for name, value in losses.items():
-            assert two["losses"][step][name] == pytest.approx(value, abs=1e-10), (step, name)
+            assert two["losses"][step][name] == pytest.approx(value, abs=1e-10), (kind, step, name)
     for part in ("gradients", "state"):
         assert one[part].keys() == two[part].keys()
         for name, value in one[part].items():
             torch.testing.assert_close(
-                two[part][name], value, atol=1e-9, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+                two[part][name], value, atol=1e-9, rtol=0, msg=lambda m, n=name: f"{kind} {n}: {m}"
             )
 
 
