@@ -243,6 +243,7 @@ def test_official_files_give_the_official_predictions(version: str, tmp_path: Pa
     path, states = files(version, tmp_path)
     student = Component(options={"heads": 2})
     predictor = initial_of(path, student=student, predictor=PredictorConfig(heads=2)).build()[1].eval()
+    assert predictor.anchor is None, "theirs foretells tokens, though ours is anchored by itself"
     grid = Grid(2, 4, 4) if version == "1" else Grid(3, 2, 5)
     keep, rest = split_of(grid, 9)
     context, state = torch.randn(2, 9, 48), states["predictor"]

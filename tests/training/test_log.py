@@ -55,6 +55,16 @@ def test_other_ranks_write_and_say_nothing(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_notes_of_single_tubelets_are_for_programs_alone(tmp_path, capsys):
+    told = {"soon/skill": 0.5, "soon/skill/1": 0.75, "heldout/soon/skill_linear/12": 0.25, "s/step": 2.0}
+    with RunLog(tmp_path, total=1) as log:
+        log.metrics(1, told)
+    assert rows(tmp_path) == [{"step": 1, **told}]
+    (said,) = (tmp_path / "train.log").read_text().splitlines()
+    assert said.endswith("step 1/1  soon/skill 0.5  s/step 2")
+    assert "soon/skill/1" not in capsys.readouterr().err
+
+
 def test_a_line_fits_80_columns_and_holds_names_to_numbers():
     said = line(120, 5000, VALUES, 80).splitlines()
     assert max(map(len, said)) <= 80

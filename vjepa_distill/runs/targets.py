@@ -48,6 +48,8 @@ def other_of(config: JepaConfig, log: RunLog) -> Other | None:
     teacher: Any = encoders.build(component)
     standardiser = Standardiser(teacher.embed_dim, config.targets.standardise)
     log.say(f"targets: {component.name}, {encoders.size_of(teacher)}, frozen")
+    if encoders.untrained(component):
+        log.say(f"WARNING: {component.name} has random weights: give its own by --targets.options, or a run")
     path = head_of(config)
     if path is None:
         log.say(f"predictor.anchor none: --init names no run that distilled the tokens of {component.name}")
