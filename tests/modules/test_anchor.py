@@ -23,9 +23,10 @@ def anchor_of(dim, time=0.7, space=0.9, shrink=0.05, seed=0):
 
 
 def scattered(rows, kept, asked, dim, grid=GRID, seed=1):
-    """Random tokens at places that differ by row; what is asked may have been seen."""
+    """Random tokens at places of two tubelets that differ by row; what is asked may have been seen."""
     g = torch.Generator().manual_seed(seed)
-    keep = torch.stack([torch.randperm(grid.length, generator=g)[:kept].sort()[0] for _ in range(rows)])
+    pairs = [torch.randperm(2 * grid.cells, generator=g)[:kept].sort()[0] for _ in range(rows)]
+    keep = torch.stack([places + row % (grid.t - 1) * grid.cells for row, places in enumerate(pairs)])
     query = torch.stack([torch.randperm(grid.length, generator=g)[:asked].sort()[0] for _ in range(rows)])
     return torch.randn(rows, kept, dim, generator=g, dtype=torch.float64), keep, query
 

@@ -74,10 +74,10 @@ def test_what_borders_on_the_hidden_counts_most():
 
 
 def test_far_places_of_a_long_grid_are_measured_exactly():
-    """Squared norms, less twice a product, would lose the 1 beside 10 000 in fp32, and more in TF32."""
-    grid = Grid(1, 1, 3000)
-    split = Split(torch.arange(2999)[None], torch.tensor([[2999]]))
-    torch.testing.assert_close(nearness(split, grid)[0], torch.arange(2999, 0, -1).float().rsqrt())
+    """Squared norms, less twice a product, would lose the 1 beside 10⁸ in fp32, and in TF32 much sooner."""
+    grid = Grid(1, 1, 10_000)
+    split = Split(torch.arange(9999)[None], torch.tensor([[9999]]))
+    torch.testing.assert_close(nearness(split, grid)[0], torch.arange(9999, 0, -1).float().rsqrt())
 
 
 def test_every_clip_counts_the_same_however_much_it_hides():
