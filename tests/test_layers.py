@@ -17,7 +17,7 @@ PACKAGE = ROOT / "vjepa_distill"
 # A module may import from lower layers and from its own room: a folder is one room with all that is in it.
 LAYERS = [
     {"errors", "tokens", "distributed", "files", "progress"},  # know nothing of ours
-    {"protocols", "settings", "kernels"},
+    {"protocols", "settings", "kernels", "pages"},
     {"registry", "modules", "data", "testing"},
     {"backbones", "objectives", "stages", "training"},
     {"measures"},
@@ -32,6 +32,7 @@ LAYERS = [
 NEVER = {
     "settings": {"tokens", "distributed", "files", "progress"},
     "kernels": {"distributed"},
+    "pages": {"distributed", "files", "progress"},
     "registry": {"data", "kernels", "settings.run", "settings.data", "distributed"},
     "modules": {"settings", "kernels", "distributed"},
     "data": {"settings", "kernels", "distributed"},

@@ -1,7 +1,7 @@
 """vjepa-distill: give any video encoder the tokens of a strong teacher, then teach it the future.
 
-Everything a plugin may import is here, and `distill`, `jepa_train` and `encode` as functions. Names that
-need torch are loaded when first asked for, so that importing the package (as ``--help`` does) stays fast.
+Everything a plugin may import is here, and `distill`, `jepa_train`, `encode` and `report` as functions. Names
+that need torch are loaded when first asked for, so that importing the package (as --help does) stays fast.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vjepa_distill.runs.encode import encode
     from vjepa_distill.runs.exports import load_backbone
     from vjepa_distill.runs.jepa import jepa_train
+    from vjepa_distill.runs.report import report
     from vjepa_distill.settings import (
         Component,
         Data,
@@ -57,6 +58,7 @@ _LAZY = {
     "distill": "runs.distill",
     "jepa_train": "runs.jepa",
     "encode": "runs.encode",
+    "report": "runs.report",
     "Component": "settings",
     "Data": "settings",
     "DistillConfig": "settings",
@@ -96,6 +98,7 @@ __all__ = [
     "hookimpl",
     "jepa_train",
     "load_backbone",
+    "report",
     "resample",
     "take",
 ]

@@ -1,4 +1,4 @@
-"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | backbones | plugins | demo``.
+"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | report | …``.
 
 Parsing imports no torch, so that ``--help`` answers at once; the work is imported when it is asked for.
 """

@@ -1,0 +1,123 @@
+"""From the rows of the log to charts: every number beside its floor or rival, held-out beside training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from vjepa_distill.pages.contents import RunFacts
+from vjepa_distill.pages.plots import REST, Chart, Line, Point
+
+HELD = "heldout/"
+MOST = 400
+"""Points of a line; a longer log is thinned by means."""
+
+
+class Known(NamedTuple):
+    """What is said of a number of the log."""
+
+    title: str
+    words: str
+
+
+LEARNING = {
+    "cosine": Known("Agreement with the teacher", "Cosine of held-out tokens to the teacher's."),
+    "r2": Known("R² of the teacher's tokens", "On held-out videos; 0 is what the mean token reaches."),
+    "soon/skill": Known("SOON: skill", "1 − loss / loss of repeating the last NOW tubelet. Above 0 is gain."),
+    "now/skill": Known("NOW: skill", "1 − loss / loss of the batch-mean token. Above 0 is gain."),
+    "eventually/retrieval": Known(
+        "EVENTUALLY: retrieval", "How often the right far future is found among the candidates."
+    ),
+    "match": Known("Loss: match", "Distance of student tokens to the teacher's."),
+    "soon": Known("Loss: SOON", "Of the tokens of the near future."),
+    "now": Known("Loss: NOW", "Of the hidden tokens."),
+    "eventually": Known("Loss: EVENTUALLY", "Of finding the right far future."),
+}
+HEALTH = {
+    "rank": Known("Effective rank", "RankMe of the target tokens. A fall towards 1 is collapse."),
+    "std": Known("Spread", "Standard deviation of the target tokens, per dimension."),
+    "mean_share": Known("Share of the mean", "How much of the tokens is one constant vector."),
+}
+MACHINE = {
+    "norm": Known("Gradient norm", "Before clipping."),
+    "lr": Known("Learning rate", ""),
+    "s/step": Known("Seconds a step", ""),
+    "wait": Known("Waiting for video", "Share of the time."),
+}
+FLOORS = {"_floor": "mean token", "_shuffled": "right tokens, wrong places", "_chance": "chance"}
+
+
+def learning(runs: Sequence[RunFacts]) -> list[Chart]:
+    """Scores and losses; those that this version does not know come last, under their own names."""
+    names = list(dict.fromkeys(name.removeprefix(HELD) for run in runs for name in _names(run)))
+    beside = {floor for name in names for floor, _ in _floors(name)}
+    others = [name for name in names if name not in {*LEARNING, *HEALTH, *MACHINE, *beside, "step"}]
+    known = LEARNING | {name: Known(name, "") for name in others}
+    return _charts(runs, known)
+
+
+def health(runs: Sequence[RunFacts]) -> list[Chart]:
+    """Rank and spread of the tokens."""
+    return _charts(runs, HEALTH)
+
+
+def machine(runs: Sequence[RunFacts]) -> list[Chart]:
+    """What the machine did."""
+    return _charts(runs, MACHINE)
+
+
+def _names(run: RunFacts) -> Iterator[str]:
+    for row in run.rows:
+        yield from row
+
+
+def _charts(runs: Sequence[RunFacts], known: dict[str, Known]) -> list[Chart]:
+    charts = []
+    for name, (title, words) in known.items():
+        lines = [line for number, run in enumerate(runs) for line in _lines(run, name, number, len(runs) > 1)]
+        if lines:
+            charts.append(Chart(title, words, [*lines, *_constants(runs, name)]))
+    return charts
+
+
+def _lines(run: RunFacts, name: str, number: int, several: bool) -> Iterator[Line]:
+    """Held-out, else training; of a single run both. Then the floors that move, in the log's own numbers."""
+    held, train = points(run, HELD + name), points(run, name)
+    if held:
+        yield Line(run.name if several else "held out", held, "main", number)
+    if train and not (several and held):
+        alone = not held
+        yield Line(run.name if several else "training", train, "main" if alone else "faint", number)
+    moving = [(words, points(run, HELD + floor) or points(run, floor)) for floor, words in _floors(name)]
+    for place, (words, found) in enumerate((words, found) for words, found in moving if found):
+        if found:
+            told = f"{words}, {run.name}" if several else words
+            yield Line(told, found, "second" if place else "floor", number if several else REST)
+
+
+def _floors(name: str) -> Iterator[tuple[str, str]]:
+    """The names under which the log may have a floor of this number."""
+    for ending, words in FLOORS.items():
+        yield name + ending, words
+    if name.endswith("/retrieval"):
+        yield name.removesuffix("retrieval") + "chance", "chance"
+
+
+def _constants(runs: Sequence[RunFacts], name: str) -> Iterator[Line]:
+    """Floors that stand still: the rival of a skill, the mean token of R², what speaks of collapse."""
+    if "skill" in name.rpartition("/")[2]:
+        yield Line("the rival", [(0, 0.0)], "floor", REST)
+    if name == "r2":
+        yield Line("mean token", [(0, 0.0)], "floor", REST)
+    for floor in {run.floors[name] for run in runs if name in run.floors}:
+        yield Line("collapse below", [(0, floor)], "floor", REST)
+
+
+def points(run: RunFacts, name: str) -> list[Point]:
+    """(step, value) of a number of the log, where it is one; thinned to MOST by means of neighbours."""
+    told = [(row.get("step"), row.get(name)) for row in run.rows]
+    found = [(float(x), float(y)) for x, y in told if x is not None and y is not None and math.isfinite(y)]
+    size = max(1, math.ceil(len(found) / MOST))
+    parts = [found[start : start + size] for start in range(0, len(found), size)]
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
