@@ -40,6 +40,8 @@ def test_the_whole_road_ends_in_a_table_of_finite_scores(tmp_path, capsys):
     # each row is another encoder: nothing was probed twice
     assert len({json.dumps(row) for row in scores.values()}) == 4
     said = capsys.readouterr()
+    assert (out / "report.html").read_text().count("<img") > 4
+    assert "report.html" in said.out
     assert max(map(len, said.out.splitlines())) <= 80
     assert f"{scores['after distill']['shape']['score']:.3f}" in said.out
     assert "vjepa-distill distill --student.name ruffle/tiny" in said.err

@@ -42,8 +42,9 @@ def find() -> str | None:
 class Page:
     """One tab: what it asked of the network, what its console said, and what it shows."""
 
-    def __init__(self, commands: Any, answers: Any) -> None:
+    def __init__(self, commands: int, answers: int) -> None:
         self.commands, self.answers, self.session, self.number = commands, answers, None, 0
+        self.rest = b""
         self.requests: list[str] = []
         self.faults: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -57,19 +58,19 @@ class Page:
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
-        self.commands.write(json.dumps(message).encode() + b"\0")
-        self.commands.flush()
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self.number:
             self._note(answer)
         assert "error" not in answer, answer
         return answer["result"]
 
     def _next(self) -> dict[str, Any]:
-        found = bytearray()
-        while (byte := self.answers.read(1)) != b"\0":
-            assert byte, "the browser has ended"
-            found += byte
-        return json.loads(found)
+        while b"\0" not in self.rest:
+            came = os.read(self.answers, 1 << 16)
+            assert came, "the browser has ended"
+            self.rest += came
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
 
     def _note(self, event: dict[str, Any]) -> str:
         method, told = event.get("method", ""), event.get("params", {})
@@ -132,12 +133,13 @@ def browser(path: str) -> Iterator[Page]:
         os.close(to_it)
         os.close(from_it)
         try:
-            with open(ours, "wb") as commands, open(theirs, "rb") as answers:
-                page = Page(commands, answers)
-                yield page
-                page.session = None
-                page.call("Browser.close")
+            page = Page(ours, theirs)
+            yield page
+            page.session = None
+            page.call("Browser.close")
             told.wait(20)
         finally:
             told.kill()
             told.wait()
+            os.close(ours)
+            os.close(theirs)

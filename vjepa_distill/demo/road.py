@@ -26,6 +26,7 @@ from vjepa_distill.runs import distill as stage1
 from vjepa_distill.runs import encoders, exports, videos
 from vjepa_distill.runs import jepa as stage2
 from vjepa_distill.runs.encode import encode
+from vjepa_distill.runs.report import report
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings import (
     Component,
@@ -68,7 +69,7 @@ class Plan:
 
 
 def demo(out: str, plan: Plan | None = None) -> int:
-    """Do it all under the folder `out`, print the table and save it as out/table.json; returns 0.
+    """Do it all under the folder `out`, print the table and save it as out/table.json, beside out/report.html; returns 0.
 
     Replaces what an earlier demo left there. UserError where the folder is something else, or the plugin of
     the student is missing.
@@ -88,7 +89,8 @@ def demo(out: str, plan: Plan | None = None) -> int:
     }
     text = json.dumps({"format": FORMAT, "plan": asdict(plan), "scores": scores}, indent=1)
     write_atomic(folder / "table.json", lambda file: file.write(text.encode()))
-    words.show(scores, -(-plan.videos // 5), folder / "table.json")
+    page = report([taught, distilled], folder / "report.html")
+    words.show(scores, -(-plan.videos // 5), folder / "table.json", page)
     return 0
 
 

@@ -88,7 +88,7 @@ def averaged(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, fl
     return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
-def show(scores: Scores, videos: int, saved: Path) -> None:
+def show(scores: Scores, videos: int, saved: Path, page: Path) -> None:
     """The table, on stdout and within 80 columns, and how to read it."""
     console, (first, *_) = Console(width=80), scores.values()
     table = Table(Column("encoder"), *(Column(TITLES[column], justify="right") for column in first))
@@ -98,3 +98,4 @@ def show(scores: Scores, videos: int, saved: Path) -> None:
     console.print()
     console.print(table)
     console.print(LEGEND.format(videos=videos, saved=saved), highlight=False)
+    console.print(f"Curves and pictures of both stages: {page}", highlight=False)
