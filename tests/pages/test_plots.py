@@ -70,6 +70,16 @@ def test_what_is_near_is_shown_whole():
     assert high > values[4][1]
 
 
+def test_noise_looks_small_where_the_axis_begins_at_zero():
+    line = Line("a", [(0, 166.0), (1, 168.0), (2, 167.0)])
+    spans = []
+    for from_zero in (True, False):
+        [drawn] = shapes(Chart("t", "", [line], from_zero=from_zero), "polyline")
+        heights = [y for _, y in places(drawn)]
+        spans.append(max(heights) - min(heights))
+    assert spans[0] < 3 < 100 < spans[1]
+
+
 def test_no_line_at_all_and_one_point_are_plots_too():
     assert shapes(Chart("t", "", [Line("a", [(3, 1.0)]), Line("b", [])]), "circle")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from vjepa_distill.pages.contents import RunFacts
@@ -59,7 +60,7 @@ def learning(runs: Sequence[RunFacts]) -> list[Chart]:
 
 def health(runs: Sequence[RunFacts]) -> list[Chart]:
     """Rank and spread of the tokens."""
-    return _charts(runs, HEALTH)
+    return [replace(chart, from_zero=True) for chart in _charts(runs, HEALTH)]
 
 
 def machine(runs: Sequence[RunFacts]) -> list[Chart]:

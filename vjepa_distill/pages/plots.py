@@ -46,6 +46,8 @@ class Chart:
     """What the horizontal axis counts."""
     whole: bool = True
     """It counts in whole numbers."""
+    from_zero: bool = False
+    """The vertical axis begins at 0, so that noise looks as small as it is."""
 
 
 def tag(name: str, *inner: str, **attributes: Any) -> Markup:
@@ -63,7 +65,8 @@ def colour(line: Line) -> str:
 def draw(chart: Chart) -> Markup:
     """The plot as one SVG element that scales with the page; a line without points is left out."""
     lines = [line for line in chart.lines if line.points]
-    frame = Frame(*_across(lines), *limits(lines))
+    low, high = limits(lines)
+    frame = Frame(*_across(lines), min(low, 0.0) if chart.from_zero else low, high)
     inside = [shape for line in lines for shape in _shapes(line, frame)]
     window = tag(
         "svg", *inside, x=LEFT, y=TOP, width=frame.width, height=frame.height,
