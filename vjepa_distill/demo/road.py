@@ -69,7 +69,7 @@ class Plan:
 
 
 def demo(out: str, plan: Plan | None = None) -> int:
-    """Do it all under the folder `out`, print the table; out/table.json and out/report.html keep it; returns 0.
+    """Do it all under the folder `out`, print the table, keep it as table.json beside report.html; returns 0.
 
     Replaces what an earlier demo left there. UserError where the folder is something else, or the plugin of
     the student is missing.
