@@ -100,7 +100,8 @@ def test_curves_have_their_floors():
 
 def test_distillation_stands_beside_the_mean_token_and_shuffled_ones():
     row = {"step": 5, "heldout/cosine": 0.6, "heldout/cosine_floor": 0.5, "heldout/cosine_shuffled": 0.4}
-    [chart] = learning([facts.run(stage="distill", rows=[row])])
+    [chart, r2] = learning([facts.run(stage="distill", rows=[{**row, "heldout/r2": 0.1}])])
+    assert {line.label: line.points for line in r2.lines} == {"held out": [(5, 0.1)], "mean token": [(0, 0)]}
     assert {line.label: line.points for line in chart.lines} == {
         "held out": [(5, 0.6)],
         "mean token": [(5, 0.5)],

@@ -65,6 +65,7 @@ def test_a_single_direction_is_one_channel():
     assert (np.diff(flat[:, 0].astype(int)) >= 0).all()
     assert (flat[0, 0], flat[-1, 0]) == (0, 255)
     assert (flat[:, 1:] == 128).all()
+    assert flat[25, 0] == pytest.approx(131, abs=2)  # the middle of the direction is that of the channel
     assert share.tolist() == pytest.approx([1, 0, 0])
 
 

@@ -161,6 +161,9 @@ def test_without_the_videos_there_is_a_page_that_says_so(future, runs, tmp_path)
     assert f"there is no folder {tmp_path / 'gone'}" in text
     assert "--data.root DIR" in text
     assert not (tmp_path / "gone").exists()
+    (tmp_path / "gone").mkdir()
+    assert "<img" not in report(future, device="cpu").read_text()
+    assert not any((tmp_path / "gone").iterdir())  # no new world was painted there
     shutil.copytree(runs / "world", moved)
     assert report(future, root=moved, device="cpu").read_text().count("<img") > 3
 
