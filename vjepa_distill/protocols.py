@@ -202,7 +202,12 @@ class Stage(ModuleLike, Protocol):
         """Called instead where an update was not made (fp16 overflow)."""
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Scores on held-out batches by name."""
+        """Scores on held-out batches by name; ``tokens`` are then those of the held-out clips."""
+
+    def score(self, scores: Mapping[str, float]) -> float:
+        """One number of what ``evaluate`` found, and of what the loop made of it: "loss" (the weighted sum)
+        and, where the tokens are watched, "rank_kept"; higher is better. By it the best step is kept.
+        """
 
 
 class DecodeError(Exception):

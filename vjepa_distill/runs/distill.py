@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from vjepa_distill.modules.heads import Projector
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs import encoders, exports, videos
-from vjepa_distill.runs.shared import estimate, loop_of, record_of, world_of
+from vjepa_distill.runs.shared import estimate, export_best, loop_of, record_of, world_of
 from vjepa_distill.settings import Component, DistillConfig
 from vjepa_distill.settings.plain import settings
 from vjepa_distill.stages.distill import Distill
@@ -47,9 +48,11 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
             estimate(stage, config.statistics_batches, config, world, data)
         loop = loop_of(stage, {"student": student}, config, world, data)
         loop.run()
+        export = functools.partial(export_distilled, stage, config)
         if world.ranks.rank == 0:
-            export_distilled(stage, config)
+            export(Path(config.out), {})
         world.log.say(verdict(loop.scores or loop.evaluate()))
+        export_best(loop, export)
     return Path(config.out)
 
 
@@ -72,16 +75,18 @@ def weights_for(key: str, taught: Component) -> str:
     return " or ".join([*typed, f"a run folder as --teachers.{key}.name"])
 
 
-def export_distilled(stage: Distill, config: DistillConfig) -> None:
-    """student.safetensors, head.safetensors (its output in the teacher's units), statistics.safetensors."""
-    run = Path(config.out)
-    made = record_of("distill", config.student, stage.student, config)
+def export_distilled(stage: Distill, config: DistillConfig, folder: Path, more: dict[str, Any]) -> None:
+    """student.safetensors, head.safetensors (its output in the teacher's units), statistics.safetensors.
+
+    folder: where to · more: goes into their records.
+    """
+    made = record_of("distill", config.student, stage.student, config) | more
     for key, taught in config.teachers.items():
         record = {**made, "teacher": encoders.provenance_of(taught), "teacher_key": key}
         head = stage.heads[key].with_last(stage.standardisers[key].folded)
-        exports.export_head(run / "head.safetensors", head, record)
-        exports.export_backbone(run / "statistics.safetensors", stage.standardisers[key], record)
-    exports.export_backbone(run / "student.safetensors", stage.student, made)
+        exports.export_head(folder / "head.safetensors", head, record)
+        exports.export_backbone(folder / "statistics.safetensors", stage.standardisers[key], record)
+    exports.export_backbone(folder / "student.safetensors", stage.student, made)
 
 
 VERDICTS = (

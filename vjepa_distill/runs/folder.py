@@ -18,6 +18,7 @@ from vjepa_distill.settings.run import check_format
 CONFIG = "config.yaml"
 # What may differ between a run and its continuation without changing what is computed.
 FREE = {"out", "resume", "overwrite", "log_every", "eval_every", "save_every", "keep", "threads", "device"}
+FREE |= {"trouble"}  # what stopped a run may be answered otherwise when it is gone on with
 FREE_DATA = {"workers", "timeout", "index", "max_bad", "root"}
 
 

@@ -12,7 +12,7 @@ import torch
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
 from vjepa_distill.runs import encoders, exports, initial, targets, videos
-from vjepa_distill.runs.shared import estimate, loop_of, record_of, world_of
+from vjepa_distill.runs.shared import estimate, export_best, loop_of, record_of, world_of
 from vjepa_distill.settings import JepaConfig
 from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settings
@@ -65,13 +65,21 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
             estimate(stage, config.targets.statistics_batches, config, world, data)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
         watch = Watch(**vars(config.collapse))
-        loop_of(stage, parts, config, world, data, watch).run()
+        loop = loop_of(stage, parts, config, world, data, watch)
+        loop.run()
+        export = functools.partial(export_taught, stage, config)
         if world.ranks.rank == 0:
-            made = record_of("jepa", config.student, student, config)
-            exports.export_backbone(Path(config.out) / "student.safetensors", stage.student, made)
-            if not other and config.targets.kind != "student":
-                exports.export_backbone(Path(config.out) / "teacher.safetensors", stage.teacher, made)
+            export(Path(config.out), {})
+        export_best(loop, export)
     return Path(config.out)
+
+
+def export_taught(stage: Jepa, config: JepaConfig, folder: Path, more: dict[str, Any]) -> None:
+    """student.safetensors and, where it is a copy, teacher.safetensors; `more` goes into their records."""
+    made = record_of("jepa", config.student, stage.student, config) | more
+    exports.export_backbone(folder / "student.safetensors", stage.student, made)
+    if config.targets.kind != "student" and not config.targets.name:
+        exports.export_backbone(folder / "teacher.safetensors", stage.teacher, made)
 
 
 def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,6 +117,22 @@ def estimate(stage: Distill | Jepa, batches: int, config: Run, world: World, dat
             all_mean(found.outer),
         )
         stage.standardisers[name].fit(found)
+
+
+def export_best(loop: Loop, export: Callable[[Path, dict[str, Any]], None]) -> None:
+    """Write the best step's models to best/ in the run folder, as `export` (folder, what to add to the
+    record) writes the last one's to the folder itself, and say which step it is.
+
+    To be called last: rank 0's stage then holds the best weights.
+    """
+    if loop.ranks.rank == 0:
+        best, words = loop.standing.best, loop.standing.words()
+        if best:
+            run = Path(loop.config.out)
+            loop.stage.load_state_dict(checkpoint.load(checkpoint.best_of(run))["stage"], strict=True)
+            export(run / "best", {"steps": best.step, "score": best.score})
+            words += f": {run / 'best'}"
+        loop.log.say(words)
 
 
 def loop_of(

@@ -10,6 +10,7 @@ from vjepa_distill.settings.distill import DistillConfig, Head
 from vjepa_distill.settings.jepa import Collapse, Ema, JepaConfig, PredictorConfig, Spans, Targets
 from vjepa_distill.settings.optimizer import Optimizer
 from vjepa_distill.settings.run import Component, Run, Term
+from vjepa_distill.settings.trouble import Trouble
 
 __all__ = [
     "Collapse",
@@ -25,4 +26,5 @@ __all__ = [
     "Spans",
     "Targets",
     "Term",
+    "Trouble",
 ]

@@ -15,6 +15,13 @@ BEHAVED: dict[str, Any] = {
         "standardise": "channel",
         "statistics_batches": 32,
     },
+    "trouble": {
+        "collapse": "stop",
+        "nonfinite": "stop",
+        "spike": "warn",
+        "spike_factor": 10.0,
+        "max_rollbacks": 3,
+    },
 }
 """Every key that was added since format 1 began, as it is typed, and what runs did before it was there.
 
@@ -48,7 +55,7 @@ def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
         *groups, name = key.split(".")
         for group in groups:
             inner = inner[group]
-        inner[name] = value
+        inner[name] = deepcopy(value)
     return whole
 
 

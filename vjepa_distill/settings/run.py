@@ -14,6 +14,7 @@ from vjepa_distill.settings.data import Data
 from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.optimizer import Optimizer
 from vjepa_distill.settings.plain import settle
+from vjepa_distill.settings.trouble import Trouble
 
 FORMAT = 2
 """Of a run's settings. 1: videos held out by the path as typed, crops that distort: `data.format1`."""
@@ -62,6 +63,8 @@ class Run:
     optimizer: Optimizer = field(default_factory=Optimizer)
     objectives: dict[str, Term] = field(default_factory=dict)
     """The losses by name; those not mentioned keep their default."""
+    trouble: Trouble = field(default_factory=Trouble)
+    """What follows where training goes wrong."""
     out: str = ""
     """The run folder that is written."""
     steps: int = 10000

@@ -131,6 +131,10 @@ class Distill(nn.Module):
             means["r2"] = 1 - means.pop("squared_error") / means.pop("variance")
         return means
 
+    def score(self, scores: Mapping[str, float]) -> float:
+        """The held-out cosine."""
+        return scores["cosine"]
+
     def _agreement(self, name: str, batch: Batch) -> dict[str, Tensor]:
         grid, standardiser = self.student.grid(*batch.clip.shape[2:]), self.standardisers[name]
         target, common = self.target(name, batch.clip, grid)

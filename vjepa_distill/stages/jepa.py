@@ -17,6 +17,7 @@ from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.modules.masks import Span, Whole
 from vjepa_distill.modules.standardise import Moments
 from vjepa_distill.protocols import Backbone, Batch, Draw, Latents, Layered, Objective, Split, Timeline, View
+from vjepa_distill.stages.heldout import both_ways, direction_of_play, merits
 from vjepa_distill.stages.measure import averages, distinct_views, kept, registered, rows_of, tell
 from vjepa_distill.stages.targets import Eye, Kind, Other, OtherEye, OwnEye, TeacherContext, pieces
 from vjepa_distill.tokens import Grid, promote
@@ -181,11 +182,24 @@ class Jepa(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Losses and notes on held-out batches, averaged."""
+        """Losses and notes on held-out batches, averaged; direction of play over all of them."""
         self.eval()
-        rows = [{**self(batch), **self.notes} for batch in batches]
+        rows, tokens, ways = [], [], []
+        for batch in batches:
+            rows.append({**self(batch), **self.notes})
+            tokens.append(self.tokens)
+            ways.append(both_ways(self.student, batch))
         self.train()
-        return averages(rows)
+        self.tokens = rows_of(torch.cat(tokens)[None])
+        return averages(rows) | {"direction": direction_of_play(ways)}
+
+    def score(self, scores: Mapping[str, float]) -> float:
+        """The mean of the scores' ``merits``; with frozen targets the held-out loss, which means something
+        there, with its sign turned."""
+        if self.kind == "frozen":
+            return -scores["loss"]
+        parts = merits(scores)
+        return sum(parts.values()) / max(1, len(parts))
 
     def train(self, mode: bool = True) -> Jepa:
         """As in torch, but the teacher always stays in eval mode."""

@@ -20,6 +20,11 @@ def path_for(run: Path | str, step: int | None = None) -> Path:
     return Path(run) / "checkpoints" / f"ckpt_{'final' if step is None else step}.pt"
 
 
+def best_of(run: Path | str) -> Path:
+    """Where the checkpoint with the best held-out score lies; ``latest`` and ``prune`` do not know it."""
+    return Path(run) / "checkpoints" / "ckpt_best.pt"
+
+
 def save(path: Path | str, state: Mapping[str, Any]) -> Path:
     """Writes tensors and plain types atomically, with "format": 1; TypeError for what load could not read."""
     _check_plain(state, "state")
@@ -59,10 +64,38 @@ def latest(run: Path | str) -> Path | None:
     return max(reversed(steps), key=steps.__getitem__) if steps else None
 
 
-def prune(run: Path | str, keep: int) -> None:
-    """Deletes all but the last `keep` numbered checkpoints; 0 keeps them all."""
+def last_sound(run: Path | str, step: int) -> Path | None:
+    """The last checkpoint up to `step` that says of itself that nothing was wrong ("sound"), the best too.
+
+    None if there is none; damaged ones do not count.
+    """
+    found = [(number, path) for number, path in _numbered(run) if number <= step]
+    best = best_of(run)
+    if best.is_file() and (state := _readable(best)) and state["step"] <= step:
+        found.append((state["step"], best))
+    newest = sorted(found, key=lambda one: one[0], reverse=True)
+    return next((path for _, path in newest if (_readable(path) or {}).get("sound") is True), None)
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    try:
+        return load(path, mmap=True)
+    except UserError:
+        return None
+
+
+def prune(run: Path | str, keep: int, spare: Path | None = None) -> None:
+    """Deletes all but the last `keep` numbered checkpoints, and the one to spare; 0 keeps them all."""
     for _, path in _numbered(run)[:-keep] if keep else []:
-        path.unlink()
+        if path != spare:
+            path.unlink()
+
+
+def forget_after(run: Path | str, step: int) -> None:
+    """Deletes the numbered checkpoints beyond a step that the run went back to."""
+    for number, path in _numbered(run):
+        if number > step:
+            path.unlink()
 
 
 def _numbered(run: Path | str) -> list[tuple[int, Path]]:

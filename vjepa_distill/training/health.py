@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vjepa_distill.distributed import gather
+from vjepa_distill.distributed import all_true, gather
 
 # The tokens of one clip are far from independent, and the rank is
 # taken at every log: 0.05 s for 2048 x 768 on 2 cores.
@@ -23,9 +23,11 @@ def effective_rank(tokens: Tensor) -> float:
 
     Between 1 (all rows on one line through the origin) and min(N, D); not centred, as published. The singular
     values are the roots of the Gram matrix's eigenvalues, in fp64: cheaper than an SVD of the rows, and exact
-    to 1e-8 of the largest, which the entropy does not see.
+    to 1e-8 of the largest, which the entropy does not see. NaN where a number is not finite.
     """
     x = tokens.detach().double()
+    if not bool(torch.isfinite(x).all()):
+        return math.nan  # the decomposition would raise
     gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     share = values / values.sum()
@@ -66,14 +68,17 @@ class Watch:
         self.rank, self.std, self.warn, self.stop = rank, std, warn, stop
         self.low = 0
 
+    def fine(self, rank: float, std: float) -> bool:
+        """Whether no floor is broken, on any rank. A collective; NaN is not fine."""
+        return all_true(rank >= self.rank and std >= self.std)
+
     def update(self, rank: float, std: float) -> str:
         """Takes one log's numbers; returns a warning or "". Raises Collapsed at the end of patience."""
-        fine = rank >= self.rank and std >= self.std  # NaN is not fine
-        self.low = 0 if fine else self.low + 1
+        self.low = 0 if self.fine(rank, std) else self.low + 1
         if self.stop and self.low >= self.stop:
             raise Collapsed(
-                f"{self._words(rank, std)}. Stopped: lower the learning rate, raise the EMA half-life, "
-                "or start from a distilled student (--init RUN)"
+                f"{self._words(rank, std)} (lower the learning rate, raise the EMA half-life, or start from "
+                "a distilled student, --init RUN)"
             )
         return self._words(rank, std) if self.low and self.low % self.warn == 0 else ""
 

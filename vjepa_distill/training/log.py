@@ -40,13 +40,9 @@ class RunLog:
         """Open the files and show the bar: the run has everything it needs."""
         if self.quiet or self.begun:
             return
-        # TensorBoard takes a second to import: not for `--help`, nor for ranks that never write.
-        from torch.utils.tensorboard import SummaryWriter
-
         self.run.mkdir(parents=True, exist_ok=True)
-        truncate_rows(self.run / "metrics.jsonl", self.start)
-        self.rows, self.text = self._appending("metrics.jsonl"), self._appending("train.log")
-        self.events = SummaryWriter(str(self.run / "tensorboard"), purge_step=self.start + 1)
+        self._open_rows(self.start)
+        self.text = self._appending("train.log")
         self.bar = progress_bar("steps", self.total, self.start, every=self.every)
         self.bar.__enter__()
         self.begun = True
@@ -64,6 +60,22 @@ class RunLog:
         self.events.close()
         self.rows.close()
         self.text.close()
+
+    def rewind(self, done: int) -> None:
+        """The run went back to where `done` steps were finished: later rows are cut off as on a resume."""
+        if self.begun:
+            self.rows.close()
+            self.events.close()
+            self._open_rows(done)
+            self.bar.update(done)
+
+    def _open_rows(self, done: int) -> None:
+        # TensorBoard takes a second to import: not for `--help`, nor for ranks that never write.
+        from torch.utils.tensorboard import SummaryWriter
+
+        truncate_rows(self.run / "metrics.jsonl", done)
+        self.rows = self._appending("metrics.jsonl")
+        self.events = SummaryWriter(str(self.run / "tensorboard"), purge_step=done + 1)
 
     def _appending(self, name: str) -> TextIO:
         return (self.run / name).open("a", encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vjepa_distill.distributed import all_true
+from vjepa_distill.distributed import all_mean, all_true
 from vjepa_distill.protocols import Batch, Stage
 from vjepa_distill.training.optim import parameters
 
@@ -43,12 +43,15 @@ def train_step(
     clip: float | None,
     autocast: Callable[[], AbstractContextManager],
     step: int,
+    judge: Callable[[float], None] | None = None,
 ) -> Outcome:
     """One update of the weights from one or more batches; ``forward`` is the stage, or DDP around it.
 
+    judge: is handed the weighted loss, the mean over batches and ranks, and may raise to prevent the update.
     Raises Diverged, on every rank alike and before anything is updated.
     """
     optimizer.zero_grad(set_to_none=True)
+    whole: list[Tensor] = []
     for number, batch in enumerate(batches, start=1):
         with synchronised(forward, last=number == len(batches)):
             with autocast():
@@ -56,6 +59,9 @@ def train_step(
             total = reduce(torch.add, [weights[name] * loss for name, loss in losses.items()])
             stop_unless_finite(losses)
             scaler.scale(total / len(batches)).backward()
+            whole.append(total.detach())
+    if judge:
+        judge(float(all_mean(torch.stack(whole).mean())))
     scaler.unscale_(optimizer)
     # the gradient's norm needs no vote: DDP has averaged it, every rank has the same
     norm = float(nn.utils.clip_grad_norm_(parameters(optimizer), clip or math.inf))
