@@ -126,7 +126,8 @@ def export_best(loop: Loop, export: Callable[[Path, dict[str, Any]], None]) -> N
     To be called last: rank 0's stage then holds the best weights.
     """
     if loop.ranks.rank == 0:
-        best, words = loop.standing.best, loop.standing.words()
+        best = loop.standing.best
+        words = loop.standing.words() if loop.heldout else "no best is kept: no held-out videos"
         if best:
             run = Path(loop.config.out)
             loop.stage.load_state_dict(checkpoint.load(checkpoint.best_of(run))["stage"], strict=True)
