@@ -108,6 +108,7 @@ def test_a_rollback_is_a_resume_from_the_sound_checkpoint_with_later_clips_and_h
     """Equal bit for bit to a run without the fault, into whose checkpoint the same is written by hand."""
     chosen = [*options, "--trouble.spike=rollback"]
     assert run("distill", *chosen, "--out", tmp_path / "hand") == 0
+    planned = [row["lr"] for row in rows(tmp_path / "hand")]
     broken("distill", {AT: 50.0})
     assert run("distill", *chosen, "--out", tmp_path / "x") == 0
     assert (
@@ -124,8 +125,10 @@ def test_a_rollback_is_a_resume_from_the_sound_checkpoint_with_later_clips_and_h
     assert same_weights(*ends)
     assert [end["loader"]["position"] for end in ends] == [AT + 4 + 6 * 4] * 2
     assert [row["step"] for row in rows(tmp_path / "x")] == list(range(1, 17)), "no step is told twice"
-    told = [{row["step"]: row["lr"] for row in rows(tmp_path / name)} for name in ("x", "hand")]
-    assert told[0] == told[1]
+    assert [row["lr"] for row in rows(tmp_path / "x")] == [
+        *planned[:10],
+        *(rate / 2 for rate in planned[10:]),
+    ]
     assert [row.get("rollbacks", 0) for row in rows(tmp_path / "x")] == [0] * 10 + [1] * 6
 
 
@@ -189,6 +192,17 @@ def test_a_collapse_goes_back_to_before_it_though_newer_checkpoints_were_kept(je
     found = {row["step"]: row["rank"] for row in rows(tmp_path / "x")}
     assert min(found.values()) > 3, "what is left in the log is the second life, which does not collapse"
     assert state_at(tmp_path / "x")["sound"] is True
+
+
+def test_checkpoints_of_the_life_that_was_left_are_gone_with_it(jepa_options, broken, tmp_path):
+    """Stopped by another fault right after the rollback: --resume begins there, and not in the collapse."""
+    broken("jepa-train", {10 * 4: math.nan}, collapse=[6 * 4])
+    chosen = [*jepa_options, *FALLEN, "--keep=0", "--trouble.collapse=rollback", "--out", tmp_path / "x"]
+    assert run("jepa-train", *chosen) == 1
+    assert "Rolled back from step 10 to 6" in said(tmp_path / "x")
+    assert checkpoint.latest(tmp_path / "x") == checkpoint.path_for(tmp_path / "x", 6)
+    state = state_at(tmp_path / "x", 6)
+    assert (state["loader"]["position"], state["trouble"]["rollbacks"]) == (10 * 4, 1)
 
 
 @pytest.mark.parametrize(("response", "code"), [("warn", 0), ("stop", 1)])

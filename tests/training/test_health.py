@@ -22,6 +22,12 @@ def test_effective_rank_is_rankme_by_svd():
         assert health.effective_rank(x) == pytest.approx(math.exp(-(share * share.log()).sum()), rel=1e-9)
 
 
+def test_the_rank_of_numbers_that_are_none_is_none():
+    rows = torch.randn(30, 8)
+    rows[3, 2] = torch.inf
+    assert math.isnan(health.effective_rank(rows))
+
+
 def test_std_and_mean_share_see_collapse_onto_one_vector():
     spread = torch.randn(4000, 8)
     spread -= spread.mean(dim=0)
