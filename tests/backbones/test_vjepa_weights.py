@@ -19,7 +19,7 @@ from vjepa_distill.backbones.sizes import SIZES
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.heads import Predictor
 from vjepa_distill.modules.transformer import rotary_angles, rotate
-from vjepa_distill.runs import exports, initial
+from vjepa_distill.runs import encoders, exports, initial
 from vjepa_distill.settings import Component, JepaConfig, PredictorConfig
 from vjepa_distill.testing import check_backbone
 from vjepa_distill.tokens import Grid, take
@@ -88,7 +88,7 @@ def test_tokens_and_predictions_are_those_of_transformers(hf, tmp_path: Path, T:
     theirs = hf_tokens(model, clip, context_mask=[keep], target_mask=[rest])
     with torch.no_grad():
         torch.testing.assert_close(vit(clip), theirs.last_hidden_state, **CLOSE)
-        predictor = initial_of(tmp_path).build()[1].eval()
+        predictor = initial_of(tmp_path).predictor(vit).eval()
         ours = predictor(take(vit(clip), keep), keep, rest, vit.grid(T, side, side))
     torch.testing.assert_close(ours, theirs.predictor_output.last_hidden_state, **CLOSE)
 
@@ -242,7 +242,8 @@ def initial_of(path: Path, **settings: Any) -> initial.Start:
 def test_official_files_give_the_official_predictions(version: str, tmp_path: Path) -> None:
     path, states = files(version, tmp_path)
     student = Component(options={"heads": 2})
-    predictor = initial_of(path, student=student, predictor=PredictorConfig(heads=2)).build()[1].eval()
+    start = initial_of(path, student=student, predictor=PredictorConfig(heads=2))
+    predictor = start.predictor(encoders.build(start.encoder)).eval()
     assert predictor.anchor is None, "theirs foretells tokens, though ours is anchored by itself"
     grid = Grid(2, 4, 4) if version == "1" else Grid(3, 2, 5)
     keep, rest = split_of(grid, 9)
@@ -525,7 +526,7 @@ def test_init_names_the_model_and_the_predictor(tmp_path: Path) -> None:
     start = initial_of(path, student=heads, predictor=PredictorConfig(heads=2))
     expected = {**TINY, "drop_path": 0.1, "trained_grid": [2, 4, 4], "weights": str(path)}
     assert start.student == Component("vjepa/tiny", expected)
-    assert start.settings == PredictorConfig(width=48, depth=2, heads=2)
+    assert start.settings == PredictorConfig(width=48, depth=2, heads=2, anchor="none")
     again = initial_of(path, student=start.student, predictor=start.settings)
     assert (again.student, again.settings) == (start.student, start.settings), "as a resumed run has them"
     named = Component("vjepa/tiny", {**TINY, **NEEDED["1"]})
