@@ -244,7 +244,6 @@ SCAFFOLD = {
     "predictor.anchor": "none",
     "predictor.project_positions": True,
     "predictor.rope": None,
-    "predictor.anchor": "none",
     "objectives.now.weight": 1.0,
     "objectives.now.name": "now",
     "objectives.now.options.short": [8, 0.15],
