@@ -64,7 +64,8 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         if other and world.state is None:
             estimate(stage, config.targets.statistics_batches, config, world, data)
         parts: dict[str, ModuleLike] = {"student": student, "predictor": predictor}
-        watch = Watch(**vars(config.collapse))
+        still = config.targets.kind == "frozen"  # what holds still cannot collapse
+        watch = None if still else Watch(**vars(config.collapse))
         loop = loop_of(stage, parts, config, world, data, watch)
         loop.run()
         export = functools.partial(export_taught, stage, config)
