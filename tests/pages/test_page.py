@@ -110,10 +110,10 @@ def test_distillation_stands_beside_the_mean_token_and_shuffled_ones():
 
 
 def test_numbers_that_this_version_does_not_know_are_drawn_too():
-    rows = [{"step": 1, "dynamics": 2.0, "dynamics/skill": 0.1, "heldout/dynamics/skill": None}]
+    rows = [{"step": 1, "strange": 2.0, "strange/skill": 0.1, "heldout/strange/skill": None}]
     charts = {chart.title: chart for chart in learning([facts.run(rows=rows)])}
-    assert list(charts) == ["dynamics", "dynamics/skill"]
-    assert charts["dynamics/skill"].lines[-1].label == "the rival"
+    assert list(charts) == ["strange", "strange/skill"]
+    assert charts["strange/skill"].lines[-1].label == "the rival"
 
 
 def test_several_runs_share_a_plot_and_a_long_log_is_thinned():
@@ -132,6 +132,30 @@ def test_the_horizon_has_its_intervals():
     [both] = horizon([facts.run("a"), facts.run("b", 0.1)])
     assert [line.label for line in both.lines[:2]] == ["a", "b"]
     assert horizon([facts.run(evaluation=None)]) == []
+
+
+def test_without_an_evaluation_the_horizon_is_the_logs():
+    row = {"step": 9, "soon/skill/1": 9.0, "heldout/soon/skill/2": 0.2, "heldout/soon/skill/1": 0.1}
+    rows = [{"step": 4, "heldout/soon/skill/1": -1.0}, {**row, "heldout/soon/skill_linear/1": 0.4}]
+    bare = facts.run(rows=rows, evaluation=None)
+    [chart] = horizon([bare])
+    assert [(line.label, line.points, line.band) for line in chart.lines[:2]] == [
+        ("against repeating the last NOW tubelet", [(1, 0.1), (2, 0.2)], ()),
+        ("against going on in a straight line", [(1, 0.4)], ()),
+    ]
+    assert learning([bare]) == []  # they are drawn once, and not over the steps
+    assert "These are from the log" in page([bare], "1")
+    persistence, linear = horizon([facts.run("a"), facts.run("b", rows=rows, evaluation=None)])
+    assert [line.label for line in persistence.lines[:2]] == ["a", "b"]
+    assert [line.colour for line in linear.lines[:1]] == [1]
+
+
+def test_direction_of_play_stands_beside_its_chance():
+    run = facts.run(rows=[{"step": 9, "heldout/direction": 0.4, "heldout/score": 0.1}])
+    charts = {chart.title: chart for chart in learning([run])}
+    assert charts["Direction of play"].lines[-1].points == [(0, 0.5)]
+    assert list(charts) == ["Score", "Direction of play"]
+    assert sentence(run) == "On held-out videos: direction of play not above the rival."
 
 
 def test_tables_put_runs_side_by_side():

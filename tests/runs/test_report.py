@@ -195,6 +195,15 @@ def test_a_run_that_is_not_finished_shows_frames_and_says_why_no_tokens(future):
     assert "Step 1 of 2" in report(future, device="cpu").read_text()
 
 
+def test_the_best_step_is_named_where_it_was_kept(future):
+    scores = [{"step": step, "heldout/score": score} for step, score in ((1, 0.7), (2, 0.25), (3, None))]
+    (future / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+    (future / "best").mkdir(exist_ok=True)
+    assert f"1, score 0.700: {future / 'best'}" in report(future, clips=0).read_text()
+    shutil.rmtree(future / "best")
+    assert "<dt>best step" not in report(future, clips=0).read_text()
+
+
 def test_a_run_that_kept_no_video_out_says_whose_clips_these_are(future):
     config = yaml.safe_load((future / "config.yaml").read_text())
     config["data"]["heldout"] = 0.0

@@ -3,57 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from vjepa_distill.pages.contents import RunFacts
+from vjepa_distill.pages.known import FLOORS, HEALTH, LEARNING, MACHINE, Known
 from vjepa_distill.pages.plots import REST, Chart, Line, Point
 
 HELD = "heldout/"
 MOST = 400
 """Points of a line; a longer log is thinned by means."""
-
-
-class Known(NamedTuple):
-    """What is said of a number of the log."""
-
-    title: str
-    words: str
-
-
-LEARNING = {
-    "cosine": Known("Agreement with the teacher", "Cosine of held-out tokens to the teacher's."),
-    "r2": Known("R² of the teacher's tokens", "On held-out videos; 0 is what the mean token reaches."),
-    "soon/skill": Known("SOON: skill", "1 − loss / loss of repeating the last NOW tubelet. Above 0 is gain."),
-    "now/skill": Known("NOW: skill", "1 − loss / loss of the batch-mean token. Above 0 is gain."),
-    "eventually/retrieval": Known(
-        "EVENTUALLY: retrieval", "How often the right far future is found among the candidates."
-    ),
-    "match": Known("Loss: match", "Distance of student tokens to the teacher's."),
-    "soon": Known("Loss: SOON", "Of the tokens of the near future."),
-    "now": Known("Loss: NOW", "Of the hidden tokens."),
-    "eventually": Known("Loss: EVENTUALLY", "Of finding the right far future."),
-}
-HEALTH = {
-    "rank": Known("Effective rank", "RankMe of the target tokens. A fall towards 1 is collapse."),
-    "std": Known("Spread", "Standard deviation of the target tokens, per dimension."),
-    "mean_share": Known("Share of the mean", "How much of the tokens is one constant vector."),
-}
-MACHINE = {
-    "norm": Known("Gradient norm", "Before clipping."),
-    "lr": Known("Learning rate", ""),
-    "s/step": Known("Seconds a step", ""),
-    "wait": Known("Waiting for video", "Share of the time."),
-}
-FLOORS = {"_floor": "mean token", "_shuffled": "right tokens, wrong places", "_chance": "chance"}
+AHEAD = re.compile(r"soon/skill(?:_(\w+))?/(\d+)")
+"""SOON's skill against a rival, so many tubelets after NOW: told by the horizon, not over the steps."""
 
 
 def learning(runs: Sequence[RunFacts]) -> list[Chart]:
     """Scores and losses; those that this version does not know come last, under their own names."""
     names = list(dict.fromkeys(name.removeprefix(HELD) for run in runs for name in _names(run)))
     beside = {floor for name in names for floor, _ in _floors(name)}
-    others = [name for name in names if name not in {*LEARNING, *HEALTH, *MACHINE, *beside, "step"}]
+    said = {*LEARNING, *HEALTH, *MACHINE, *beside, "step"}
+    others = [name for name in names if name not in said and not AHEAD.fullmatch(name)]
     known = LEARNING | {name: Known(name, "") for name in others}
     return _charts(runs, known)
 
@@ -66,6 +36,15 @@ def health(runs: Sequence[RunFacts]) -> list[Chart]:
 def machine(runs: Sequence[RunFacts]) -> list[Chart]:
     """What the machine did."""
     return _charts(runs, MACHINE)
+
+
+def ahead(run: RunFacts) -> dict[str, list[Point]]:
+    """The last held-out skill of SOON against each rival: (tubelets after NOW, skill)."""
+    found: dict[str, list[Point]] = {}
+    for name, value in run.heldout.items():
+        if match := AHEAD.fullmatch(name):
+            found.setdefault(match[1] or "persistence", []).append((float(match[2]), value))
+    return {rival: sorted(points) for rival, points in found.items()}
 
 
 def _names(run: RunFacts) -> Iterator[str]:
@@ -107,6 +86,8 @@ def _floors(name: str) -> Iterator[tuple[str, str]]:
 
 def _constants(runs: Sequence[RunFacts], name: str) -> Iterator[Line]:
     """Floors that stand still: the rival of a skill, the mean token of R², what speaks of collapse."""
+    if name == "direction":
+        yield Line("chance", [(0, 0.5)], "floor", REST)
     if "skill" in name.rpartition("/")[2]:
         yield Line("the rival", [(0, 0.0)], "floor", REST)
     if name == "r2":

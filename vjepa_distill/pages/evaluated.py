@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from vjepa_distill.pages.contents import RunFacts
+from vjepa_distill.pages.curves import ahead
 from vjepa_distill.pages.plots import REST, Chart, Line, Point
-from vjepa_distill.pages.tables import ENCODERS, Told
+from vjepa_distill.pages.tables import ENCODERS
 
+ACROSS = "tubelets after NOW"
 RIVALS = {"persistence": "repeating the last NOW tubelet", "linear": "going on in a straight line"}
 
 
 def horizon(runs: Sequence[RunFacts]) -> list[Chart]:
-    """SOON's skill by Δt: of one run against every rival in one plot, of several against each rival."""
-    found = [(run, told["horizon"]) for run in runs if (told := run.evaluation) and told.get("horizon")]
+    """SOON's skill by Δt: of one run against every rival in one plot, of several against each rival.
+
+    From the evaluation, with intervals; of a run without one from its log, as it was at the last held-out
+    scores.
+    """
+    found = {number: told for number, run in enumerate(runs) if (told := _skills(run))}
     title, words = "SOON's skill, by how far ahead", "1 − error / the rival's error; above 0 is gain."
     if len(found) == 1:
-        [(_, told)] = found
-        lines = [_skill(f"against {_rival(name)}", told, name, at) for at, name in enumerate(told["rivals"])]
-        return [Chart(title, words, [*lines, _zero()], "tubelets after NOW")]
-    names = dict.fromkeys(name for _, told in found for name in told["rivals"])
+        [(number, skills)] = found.items()
+        title = title if len(runs) == 1 else f"{title}: {runs[number].name}"
+        lines = [replace(line, colour=at) for at, line in enumerate(skills.values())]
+        return [Chart(title, words, [*lines, _zero()], ACROSS)]
     return [
-        Chart(
-            f"{title}, against {_rival(name)}",
-            words,
-            [*_against(name, runs, found), _zero()],
-            "tubelets after NOW",
-        )
-        for name in names
+        Chart(f"{title}, against {_rival(rival)}", words, [*_against(rival, runs, found), _zero()], ACROSS)
+        for rival in dict.fromkeys(rival for skills in found.values() for rival in skills)
     ]
 
 
-def _against(rival: str, runs: Sequence[RunFacts], found: Told) -> Iterator[Line]:
-    for run, told in found:
-        if rival in told["rivals"]:
-            yield _skill(run.name, told, rival, runs.index(run))
+def unmeasured(runs: Sequence[RunFacts]) -> list[RunFacts]:
+    """The runs of jepa-train that have a horizon, and no evaluation of it yet."""
+    return [run for run in runs if run.stage == "jepa" and not (run.evaluation or {}).get("horizon")]
+
+
+def _against(rival: str, runs: Sequence[RunFacts], found: Mapping[int, Mapping[str, Line]]) -> Iterator[Line]:
+    for number, skills in found.items():
+        if rival in skills:
+            yield replace(skills[rival], label=runs[number].name, colour=number)
+
+
+def _skills(run: RunFacts) -> dict[str, Line]:
+    """A run's lines by rival, from the better of its sources."""
+    told = (run.evaluation or {}).get("horizon")
+    if not told:
+        logged = ahead(run).items()
+        return {rival: Line(f"against {_rival(rival)}", points) for rival, points in logged}
+    return {rival: _skill(told, rival) for rival in told["rivals"]}
 
 
 def _rival(name: str) -> str:
@@ -47,10 +63,11 @@ def _zero() -> Line:
     return Line("no better than the rival", [(0, 0.0)], "floor", REST)
 
 
-def _skill(label: str, told: Mapping[str, Any], rival: str, colour: int) -> Line:
+def _skill(told: Mapping[str, Any], rival: str) -> Line:
     rows = list(zip(told["steps"], told["rivals"][rival], strict=True))
     points = [(float(step), float(one["score"])) for step, one in rows]
-    return Line(label, points, "main", colour, [(float(one["low"]), float(one["high"])) for _, one in rows])
+    band = [(float(one["low"]), float(one["high"])) for _, one in rows]
+    return Line(f"against {_rival(rival)}", points, band=band)
 
 
 def anticipation(runs: Sequence[RunFacts]) -> list[Chart]:

@@ -32,6 +32,7 @@ def page(runs: Sequence[RunFacts], version: str) -> str:
         measured=_drawn(evaluated.anticipation(runs) + evaluated.positions(runs)),
         tables=tables.tables(runs),
         unevaluated=tables.unevaluated(runs),
+        unmeasured=evaluated.unmeasured(runs),
         taught=any(run.stage == "jepa" for run in runs),
         colour=colour,
         ramp=["#{:02x}{:02x}{:02x}".format(*stop) for stop in RAMP.tolist()],

@@ -40,6 +40,9 @@ def _taught(scores: dict[str, float]) -> Iterator[Tile]:
             skill = scores[f"{name}/skill"]
             signed = f"{skill:+.3f}".replace("-", "−")
             yield Tile(f"{name.upper()} skill", signed, f"{rival}, 0", skill > 0)
+    if "direction" in scores:
+        told = scores["direction"]
+        yield Tile("direction of play", f"{told:.2f}", "chance, 0.5", told > 0.5)
     found, chance = scores.get("eventually/retrieval"), scores.get("eventually/chance")
     if found is not None and chance is not None:
         yield Tile("EVENTUALLY found", f"{found:.2f}", f"chance, {chance:.3f}", found > chance)
@@ -62,11 +65,15 @@ def sentence(run: RunFacts) -> str:
         return "It has no held-out scores yet, so there is nothing to judge by."
     if run.verdict:
         return run.verdict[:1].upper() + run.verdict[1:]
-    better = [tile.title.split()[0] for tile in _taught(run.heldout) if tile.better]
-    worse = [tile.title.split()[0] for tile in _taught(run.heldout) if tile.better is False]
+    better = [_subject(tile) for tile in _taught(run.heldout) if tile.better]
+    worse = [_subject(tile) for tile in _taught(run.heldout) if tile.better is False]
     told = [f"{_listed(better)} above the rival"] if better else []
     told += [f"{_listed(worse)} not above the rival"] if worse else []
     return "On held-out videos: " + ("; ".join(told) or "no score that has a rival") + "."
+
+
+def _subject(tile: Tile) -> str:
+    return tile.title.removesuffix(" skill").removesuffix(" found")
 
 
 def _listed(names: list[str]) -> str:

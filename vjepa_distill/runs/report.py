@@ -105,7 +105,7 @@ def facts_of(
         folder=str(folder),
         stage="distill" if isinstance(config, DistillConfig) else "jepa",
         steps=config.steps,
-        facts=in_short(folder, config),
+        facts=[*in_short(folder, config), *_best(folder, rows)],
         settings=(folder / CONFIG).read_text(encoding="utf-8"),
         rows=rows,
         floors=_floors(config),
@@ -118,6 +118,15 @@ def facts_of(
         words = distill.verdict(scores).removeprefix("verdict: ")
         return RunFacts(**{**vars(facts), "verdict": words})
     return facts
+
+
+def _best(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The step whose exports lie in best/, where there are some."""
+    scored = [(row["heldout/score"], row["step"]) for row in rows if row.get("heldout/score") is not None]
+    if not scored or not (folder / "best").is_dir():
+        return []
+    score, step = max(scored, key=lambda one: one[0])
+    return [("best step", f"{step}, score {score:.3f}: {folder / 'best'}")]
 
 
 def _floors(config: DistillConfig | JepaConfig) -> dict[str, float]:
