@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from vjepa_distill.runs.distill import distill
     from vjepa_distill.runs.encode import encode
     from vjepa_distill.runs.exports import load_backbone
+    from vjepa_distill.runs.forecaster import load_forecaster
     from vjepa_distill.runs.jepa import jepa_train
     from vjepa_distill.runs.report import report
+    from vjepa_distill.runs.surprise import surprise
     from vjepa_distill.settings import (
         Component,
         Data,
@@ -55,10 +57,12 @@ _LAZY = {
     "create": "registry",
     "create_backbone": "registry",
     "load_backbone": "runs.exports",
+    "load_forecaster": "runs.forecaster",
     "distill": "runs.distill",
     "jepa_train": "runs.jepa",
     "encode": "runs.encode",
     "report": "runs.report",
+    "surprise": "runs.surprise",
     "Component": "settings",
     "Data": "settings",
     "DistillConfig": "settings",
@@ -98,8 +102,10 @@ __all__ = [
     "hookimpl",
     "jepa_train",
     "load_backbone",
+    "load_forecaster",
     "report",
     "resample",
+    "surprise",
     "take",
 ]
 

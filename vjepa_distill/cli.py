@@ -1,4 +1,4 @@
-"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | report | …``.
+"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | surprise | report | …``.
 
 Parsing imports no torch, so that ``--help`` answers at once; the work is imported when it is asked for.
 """
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = build_parser()
     if arguments and arguments[0] in TRAINING:
         arguments = for_training(arguments)
-    elif arguments and arguments[0] == "encode":
+    elif arguments and arguments[0] in ("encode", "surprise"):
         arguments = with_clip_of_run(arguments)
     chosen = parser.parse_args(arguments)
     name = chosen.command

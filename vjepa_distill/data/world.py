@@ -13,6 +13,7 @@ import numpy as np
 
 SHAPES = ("disc", "square", "triangle", "cross")
 WALLS = ("left", "right", "top", "bottom")
+BRIGHT = (0.55, 1.0)  # between them lies every channel of a shape's colour
 COLUMNS = ("file", "shape", "x", "y", "vx", "vy", "outcome", "split")
 
 
@@ -88,11 +89,12 @@ def tell(draw: np.random.Generator, frames: int, size: int) -> Story:
     return Story(shape, radius, draw.uniform(-0.3, 0.3), x, y, dx * speed, dy * speed, arrival, outcome)
 
 
-def paint(story: Story, draw: np.random.Generator, frames: int, size: int) -> np.ndarray:
-    """uint8 RGB [frames, size, size, 3]."""
+def paint(story: Story, draw: np.random.Generator, frames: int, size: int, shade: float = 0.0) -> np.ndarray:
+    """uint8 RGB [frames, size, size, 3]; `shade`: how far off every channel of the shape's colour is."""
     across, down = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
     ground = _texture(draw, across, down, size)
     colour = _bright(draw)
+    colour = colour + np.where(colour < np.mean(BRIGHT), shade, -shade)
     film = np.empty((frames, size, size, 3), np.uint8)
     for frame in range(frames):
         x, y = story.at(frame)
@@ -118,7 +120,7 @@ def _texture(draw: np.random.Generator, across: np.ndarray, down: np.ndarray, si
 
 def _bright(draw: np.random.Generator) -> np.ndarray:
     """A shape's colour: any hue, always brighter than the ground."""
-    return draw.uniform(0.55, 1, 3)
+    return draw.uniform(*BRIGHT, 3)
 
 
 def _distance(story: Story, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:

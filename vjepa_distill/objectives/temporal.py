@@ -12,6 +12,7 @@ from vjepa_distill.distributed import gather, gather_with_grad, own_rows
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.heads import OutcomeHead
 from vjepa_distill.modules.masks import Blocks, Layout, Span
+from vjepa_distill.modules.rivals import by_tubelet, rivals
 from vjepa_distill.objectives.distances import l1
 from vjepa_distill.protocols import Latents, Timeline, View
 from vjepa_distill.tokens import promote, take
@@ -85,25 +86,6 @@ class Soon(nn.Module):
             _note_skill(latents, name, errors.mean(), floors.mean())
             for ahead, (error, floor) in enumerate(zip(errors, floors, strict=True), start=1):
                 _note_skill(latents, f"{name}/{ahead}", error, floor)
-
-
-def rivals(seen: Tensor, ahead: int, cells: int) -> dict[str, Tensor]:
-    """What can be said of the next tubelets for nothing: by name, [B, ahead·cells, D].
-
-    seen [B, n·cells, D]: tokens of tubelets that were seen. ``persistence`` says the last one again,
-    ``linear`` goes on with the step between the last two (where there are two).
-    """
-    last = seen[:, -cells:]
-    found = {"persistence": last.repeat(1, ahead, 1)}
-    if seen.shape[1] >= 2 * cells:
-        step = last - seen[:, -2 * cells : -cells]
-        found["linear"] = torch.cat([last + step * number for number in range(1, ahead + 1)], dim=1)
-    return found
-
-
-def by_tubelet(z: Tensor, target: Tensor, cells: int) -> Tensor:
-    """Mean absolute difference of [B, n·cells, D] for each of the n tubelets: [n]."""
-    return (promote(z) - promote(target)).abs().unflatten(1, (-1, cells)).mean(dim=(0, 2, 3))
 
 
 class Eventually(nn.Module):

@@ -115,7 +115,7 @@ def load_backbone(
     if words := registry.changed(made):
         _log.warning("%s: its file has changed since the run: %s", path, words)
     backbone = registry.create("backbone", made["name"], **_without_first_values(made["options"], True))
-    return backbone if random_weights else _fill(backbone, path)
+    return backbone if random_weights else fill(backbone, path)
 
 
 def load_head(source: Path | str) -> Projector:
@@ -131,7 +131,7 @@ def load_head(source: Path | str) -> Projector:
             "tokens. Type --space backbone, or give the distill run"
         )
     path = student.with_name("head.safetensors")
-    return _fill(Projector(**read_record(path)["head"]), path)
+    return fill(Projector(**read_record(path)["head"]), path)
 
 
 def load_encoder(
@@ -172,7 +172,8 @@ def _without_first_values(options: Mapping[str, Any], drop: bool) -> dict[str, A
     return {name: value for name, value in options.items() if not (drop and name in FIRST_VALUES)}
 
 
-def _fill(module: Any, path: Path) -> Any:
+def fill(module: Any, path: Path) -> Any:
+    """The module with the tensors of an exported file; UserError where they do not fit."""
     try:
         module.load_state_dict(safetensors.torch.load_file(path), strict=True)
     except RuntimeError as problem:

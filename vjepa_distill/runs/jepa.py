@@ -11,7 +11,7 @@ import torch
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
-from vjepa_distill.runs import encoders, exports, initial, targets, videos
+from vjepa_distill.runs import encoders, exports, forecaster, initial, targets, videos
 from vjepa_distill.runs.shared import estimate, export_best, loop_of, record_of, world_of
 from vjepa_distill.settings import JepaConfig
 from vjepa_distill.settings.lengths import resolve
@@ -68,19 +68,22 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         watch = None if still else Watch(**vars(config.collapse))
         loop = loop_of(stage, parts, config, world, data, watch)
         loop.run()
-        export = functools.partial(export_taught, stage, config)
+        export = functools.partial(export_taught, stage, config, data)
         if world.ranks.rank == 0:
             export(Path(config.out), {})
         export_best(loop, export)
     return Path(config.out)
 
 
-def export_taught(stage: Jepa, config: JepaConfig, folder: Path, more: dict[str, Any]) -> None:
-    """student.safetensors and, where it is a copy, teacher.safetensors; `more` goes into their records."""
+def export_taught(
+    stage: Jepa, config: JepaConfig, data: videos.Videos, folder: Path, more: dict[str, Any]
+) -> None:
+    """student.safetensors and, where it is a copy, teacher.safetensors, and the forecaster's; `more` goes into their records."""
     made = record_of("jepa", config.student, stage.student, config) | more
     exports.export_backbone(folder / "student.safetensors", stage.student, made)
     if config.targets.kind != "student" and not config.targets.name:
         exports.export_backbone(folder / "teacher.safetensors", stage.teacher, made)
+    forecaster.export_forecaster(folder, stage, config, made, data)
 
 
 def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:

@@ -1,0 +1,50 @@
+"""surprise: when something unusual happens in a folder of videos, told by a run of jepa-train."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+from vjepa_distill.settings import Data
+
+SUMMARY = "Find the moments that a jepa-train run did not foresee."
+
+
+def add_arguments(parser: Any) -> None:
+    """The options of surprise."""
+    add = parser.add_argument
+    add("--from", dest="run", required=True, help="A run folder of jepa-train.")
+    add("--out", default="surprise.csv", help="The CSV file to write: file, second, surprise.")
+    add("--top", type=int, default=10, help="How many moments are printed.")
+    add("--horizon", type=int, default=1, help="From how many tubelets before each is foretold.")
+    add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where it runs.")
+    parser.add_class_arguments(Data, "data")
+
+
+def run(chosen: Any) -> int:
+    """Write every moment of every readable video, and print the most surprising."""
+    from vjepa_distill.data.quarantine import listed
+    from vjepa_distill.runs.surprise import peaks, surprise
+
+    found = surprise(chosen.run, chosen.data, chosen.out, horizon=chosen.horizon, device=chosen.device)
+    rows, bad = found["rows"], found["bad"]
+    show(peaks(rows, chosen.top, apart=2))
+    print("0: the median error of held-out videos, 1: their 95 % quantile")
+    count = len({row["file"] for row in rows})
+    print(f"{len(rows)} moments of {count} videos in {chosen.out}", file=sys.stderr)
+    if bad:
+        print(f"{len(bad)} videos left out: {listed(bad)}", file=sys.stderr)
+    return 0
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table, with room for long names."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    numbers = (Column(name, justify="right", no_wrap=True) for name in ("second", "surprise"))
+    table = Table(Column("file", overflow="fold"), *numbers)
+    for row in rows:
+        table.add_row(Text(row["file"]), f"{row['second']:.2f}", f"{row['surprise']:.2f}")
+    Console().print(table)
