@@ -58,7 +58,39 @@ def stretches(
     whole = len(indices) // step * step
     for first in range(0, max(whole - overlap, 0), length - overlap):
         part = slice(first, min(first + length, whole))
-        frames = decoder.read(os.path.join(root, entry.path), indices[part], entry.info)
-        box = centre_box(frames.shape[1], frames.shape[2], recipe.width / recipe.height)
-        clip = to_clip(frames, box, recipe.height, recipe.width, False)
-        yield Stretch(torch.as_tensor(clip), first, seconds[part])
+        yield Stretch(_cut(entry, root, indices[part], recipe, decoder), first, seconds[part])
+
+
+def starts(
+    entry: Entry, root: str | os.PathLike, recipe: Recipe, decoder: Decoder, most: int = 4
+) -> Tensor | None:
+    """Clips of one video that begin at different moments: uint8 [S, 3, T, H, W]; None where it is too short.
+
+    By fps: as many as fit side by side, at most so many, spread over the video. Uniform: of its first half,
+    its middle half and its last, each with T frames, so at twice the rate of a clip of the whole; a video of
+    less than 2 T frames has none, for it would have to show frames twice.
+    """
+    info, T = entry.info, recipe.num_frames
+    assert info is not None, "a bad entry was handed over"
+    if recipe.sampling == "uniform":
+        half = info.frames // 2
+        begins = [0, half // 2, info.frames - half] if half >= T else []
+        chosen = [[begin + index for index in uniform_indices(half, T)] for begin in begins]
+    else:
+        latest = duration(info.times, info.fps) - recipe.seconds
+        count = min(most, int(latest / recipe.seconds + 1 + 1e-6))
+        places = [latest * number / (count - 1) for number in range(count)] if count > 1 else []
+        chosen = [fps_indices(info.times, T, recipe.rate, place) for place in places]
+    return (
+        torch.stack([_cut(entry, root, indices, recipe, decoder) for indices in chosen]) if chosen else None
+    )
+
+
+def _cut(
+    entry: Entry, root: str | os.PathLike, indices: list[int], recipe: Recipe, decoder: Decoder
+) -> Tensor:
+    """These frames, the centre of them: uint8 [3, T, H, W]."""
+    assert entry.info is not None
+    frames = decoder.read(os.path.join(root, entry.path), indices, entry.info)
+    box = centre_box(frames.shape[1], frames.shape[2], recipe.width / recipe.height)
+    return torch.as_tensor(to_clip(frames, box, recipe.height, recipe.width, False))

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vjepa_distill.data.clips import VideoClips
-from vjepa_distill.data.heldout import HeldOut
 from vjepa_distill.errors import UserError, brief
 from vjepa_distill.modules.heads import OutcomeHead, Predictor, Projector
 from vjepa_distill.modules.standardise import Standardiser
-from vjepa_distill.protocols import Batch, Timeline
+from vjepa_distill.protocols import Timeline
 from vjepa_distill.runs import encoders, exports, videos
+from vjepa_distill.runs.usual import measure
 from vjepa_distill.settings import Component, JepaConfig
-from vjepa_distill.stages.forecast import HIGH, MEDIAN, Forecaster
+from vjepa_distill.stages.forecast import Forecaster
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.stages.targets import Other
 
 PREDICTOR, OUTCOME = "predictor.safetensors", "outcome.safetensors"
-WINDOWS = 256
-"""Forecasts at each horizon, at most about, from which is measured what is usual."""
 
 
 def export_forecaster(
@@ -38,9 +35,7 @@ def export_forecaster(
     folder, mode, head = Path(folder), stage.training, outcome_of(stage)
     forecaster = Forecaster(stage, config.data.num_frames, head)
     forecaster.to(next(stage.student.parameters()).device).eval()
-    usual = measure(forecaster, usual_clips(config, data), config.batch_size)
-    usual["videos"] = "held out" if data.heldout else "training"
-    made = {**record, **shape_of(stage, config), "usual": usual}
+    made = {**record, **shape_of(stage, config), "usual": measure(forecaster, config, data)}
     exports.export_backbone(folder / PREDICTOR, parts_of(forecaster), made)
     if head is not None:
         exports.export_backbone(folder / OUTCOME, head, {**record, "outcome": settings_of(head)})
@@ -92,43 +87,6 @@ def settings_of(head: OutcomeHead) -> dict[str, Any]:
     queries, dim = head.queries.shape
     target = head.out.out_features if isinstance(head.out, nn.Linear) else dim
     return {"dim": dim, "queries": queries, "heads": head.attention.num_heads, "target_dim": target}
-
-
-def usual_clips(config: JepaConfig, data: videos.Videos) -> Sequence[Batch]:
-    """Held-out clips; training videos, cut as held-out ones are, where none are held out."""
-    if data.heldout:
-        return data.heldout
-    recipe, entries = videos.recipe_of(config.data, train=False), data.loader.clips.entries
-    clips = VideoClips(entries, data.index.root, recipe, data.decoder, config.seed, shuffle=False)
-    return HeldOut(clips, config.batch_size, max(config.batch_size, config.data.heldout_clips))
-
-
-@torch.no_grad()
-def measure(forecaster: Forecaster, batches: Sequence[Batch], batch_size: int) -> dict[str, Any]:
-    """Fits the bridge and the quantiles of a forecaster. Returns what the metadata keep of them."""
-    device, timeline = forecaster.usual.device, forecaster.timeline
-    pairs, count = [], 0
-    errors: dict[int, list[Tensor]] = {horizon: [] for horizon in range(1, timeline.soon + 1)}
-    for batch in batches:
-        clips = batch.to(device).clip
-        pairs.append(forecaster.both(clips))
-        for number, clip in enumerate(clips, start=count):
-            for horizon, found in errors.items():
-                windows = sum(timeline) - timeline.now - horizon + 1
-                every = min(windows, max(1, windows * len(batches) * batch_size // WINDOWS))
-                # each clip begins a tubelet later than the one before, so that all tubelets count
-                apart = forecaster.deviation(clip[None], horizon, first=number % every, every=every)
-                found.append(apart.mean(dim=(0, 2, 3)).cpu())
-        count += len(clips)
-    r2 = forecaster.bridge.fit(*(torch.cat(side) for side in zip(*pairs, strict=True)))
-    usual = torch.stack([_quantiles(torch.cat(found)) for found in errors.values()])
-    forecaster.usual.copy_(usual)
-    return {"levels": [MEDIAN, HIGH], "error": usual.tolist(), "clips": count, "bridge_r2": r2}
-
-
-def _quantiles(errors: Tensor) -> Tensor:
-    """The two levels of what is known of [N]."""
-    return torch.quantile(errors[errors.isfinite()], torch.tensor([MEDIAN, HIGH]))
 
 
 def load_forecaster(run: Path | str) -> Forecaster:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from vjepa_distill.modules.bridge import Bridge
 from vjepa_distill.modules.masks import Span
 from vjepa_distill.modules.rivals import rivals
 from vjepa_distill.stages.jepa import Jepa
+from vjepa_distill.stages.sight import Sight
 from vjepa_distill.tokens import Grid, promote
 
 MEDIAN, HIGH = 0.5, 0.95
@@ -31,7 +32,7 @@ class Forecast(NamedTuple):
     """[B, D]: the direction of EVENTUALLY's mean token, of length 1; None where it was not asked for."""
 
 
-class Forecaster(nn.Module):
+class Forecaster(Sight):
     """The world model of a run: student, predictor, outcome head, and the teacher whose tokens are foretold.
 
     Clips are float RGB [B, 3, T, H, W] in [0, 1]; tokens are in the targets' space: the teacher's,
@@ -55,26 +56,13 @@ class Forecaster(nn.Module):
         bridge: Bridge | None = None,
         usual: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.stage, self.outcome = stage, outcome
-        self.timeline, self.frames = stage.timeline, frames
-        self.tubelet = frames // sum(stage.timeline)
+        super().__init__(stage, frames)
+        self.outcome = outcome
         dims = stage.predictor.out.out_features, stage.student.embed_dim
         self.bridge = bridge or Bridge(*dims)
         self.register_buffer(
             "usual", torch.full((self.timeline.soon, 2), torch.nan) if usual is None else usual
         )
-        self.now = Span(0, self.timeline.now)
-        self.soon = Span(self.timeline.now, self.timeline.now + self.timeline.soon)
-
-    @property
-    def now_frames(self) -> int:
-        """How many frames NOW is."""
-        return self.timeline.now * self.tubelet
-
-    def grid(self, H: int, W: int) -> Grid:
-        """The grid of a whole clip of H by W pixels."""
-        return self.stage.student.grid(self.frames, H, W)
 
     @torch.no_grad()
     def forecast(self, clip_now: Tensor) -> Forecast:
@@ -82,10 +70,10 @@ class Forecaster(nn.Module):
 
         What the stage predicts of the same clip in eval mode, to the last bit. UserError for other lengths.
         """
-        self._check(clip_now, self.now_frames, "NOW's")
+        self.check(clip_now, self.now_frames, "NOW's")
         grid = self.grid(*clip_now.shape[3:])
-        seen, copy = self._context(clip_now, grid)
-        tokens = self._predicted(seen, copy, grid, self.soon)
+        seen, copy = self.context(clip_now, grid)
+        tokens = self.predicted(seen, copy, grid, self.soon)
         if self.outcome is None:
             return Forecast(tokens, None)
         return Forecast(tokens, F.normalize(promote(self.outcome(seen)), dim=-1))
@@ -97,15 +85,15 @@ class Forecaster(nn.Module):
         Each step the last tubelets, as many as NOW has, stand where NOW stood, and time moves on by SOON's
         length. Foretold tokens are read through ``bridge``, and copied by the anchor as they are.
         """
-        self._check(clip_now, self.now_frames, "NOW's")
+        self.check(clip_now, self.now_frames, "NOW's")
         grid, now = self.grid(*clip_now.shape[3:]), self.timeline.now
-        seen, copy = self._context(clip_now, grid)
+        seen, copy = self.context(clip_now, grid)
         shape = (now, grid.h, grid.w)
         seen, copied = seen.unflatten(1, shape), None if copy is None else copy.unflatten(1, shape)
         found = []
         for _ in range(steps):
             flat = None if copied is None else copied.flatten(1, 3)
-            found.append(self._predicted(seen.flatten(1, 3), flat, grid, self.soon))
+            found.append(self.predicted(seen.flatten(1, 3), flat, grid, self.soon))
             seen = torch.cat([seen, self.bridge(found[-1]).to(seen.dtype)], dim=1)[:, -now:]
             copied = None if copied is None else torch.cat([copied, found[-1]], dim=1)[:, -now:]
         return torch.cat(found, dim=1)
@@ -113,30 +101,30 @@ class Forecaster(nn.Module):
     @torch.no_grad()
     def targets(self, clip: Tensor) -> Tensor:
         """The teacher's tokens of a whole clip [B, 3, T, H, W], as in training: [B, t, h, w, D]."""
-        self._check(clip, self.frames, "a whole clip's")
+        self.check(clip, self.frames, "a whole clip's")
         grid = self.grid(*clip.shape[3:])
         return self.stage.target(clip, grid).unflatten(1, grid)
 
     @torch.no_grad()
     def rivals(self, clip_now: Tensor) -> dict[str, Tensor]:
         """What the teacher's tokens of NOW alone say of SOON for nothing: by name, [B, t, h, w, D]."""
-        self._check(clip_now, self.now_frames, "NOW's")
+        self.check(clip_now, self.now_frames, "NOW's")
         grid = self.grid(*clip_now.shape[3:])
-        found = rivals(self._looked(clip_now, grid, self.now), self.timeline.soon, grid.cells)
+        found = rivals(self.looked(clip_now, grid, self.now), self.timeline.soon, grid.cells)
         return {name: guess.unflatten(1, (-1, grid.h, grid.w)) for name, guess in found.items()}
 
     @torch.no_grad()
     def both(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """NOW's tokens in the targets' space [B, K, D'] and the student's [B, K, D]: what ``bridge`` joins."""
+        """NOW's tokens in the targets' space [B, K, D'] and the student's [B, K, D], as ``bridge`` has it."""
         now, grid = clip[:, :, : self.now_frames], self.grid(*clip.shape[3:])
-        seen, copy = self._context(now, grid)
-        return self._looked(now, grid, self.now) if copy is None else copy, seen
+        seen, copy = self.context(now, grid)
+        return self.looked(now, grid, self.now) if copy is None else copy, seen
 
     def surprise(self, clip: Tensor, horizon: int = 1) -> Tensor:
         """How far each tubelet of a clip [B, 3, T, H, W] lay from its forecast: [B, t]; T of any length.
 
-        NOW slides over the clip, and every tubelet is foretold from the frames just before it (with `horizon` k
-        from k tubelets before), so that nothing after a moment counts. 0 is the median error of held-out
+        NOW slides over the clip, and every tubelet is foretold from the frames just before it (with `horizon`
+        k from k tubelets before), so that nothing after a moment counts. 0 is the median error of held-out
         videos, 1 their 95 % quantile; NaN before there is a forecast.
         """
         error = self.deviation(clip, horizon).mean(dim=(2, 3))
@@ -177,38 +165,9 @@ class Forecaster(nn.Module):
     def _apart(self, windows: Tensor, grid: Grid, horizon: int) -> Tensor:
         """The error of the last tubelet of stretches [N, 3, frames, H, W], foretold from NOW: [N, h, w]."""
         now = self.timeline.now
-        seen, copy = self._context(windows[:, :, : self.now_frames], grid)
+        seen, copy = self.context(windows[:, :, : self.now_frames], grid)
         asked = Span(now + horizon - 1, now + horizon)
-        said = self._predicted(seen, copy, grid, asked)[:, 0]
+        said = self.predicted(seen, copy, grid, asked)[:, 0]
         shown = Span(now if self.stage.teacher_context == "segment" else 0, now + horizon)
-        came = self._looked(windows, grid, shown)[:, -grid.cells :].unflatten(1, (grid.h, grid.w))
+        came = self.looked(windows, grid, shown)[:, -grid.cells :].unflatten(1, (grid.h, grid.w))
         return (promote(said) - came).abs().mean(dim=-1)
-
-    def _context(self, clip_now: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
-        """The student's tokens of NOW [B, K, D], and what the anchor copies, if there is one."""
-        clip = self._padded(clip_now)
-        seen = self.stage.student(clip, self.now.indices(grid, len(clip), clip.device))
-        if self.stage.predictor.anchor is None:
-            return seen, None
-        return seen, self.stage.through_head(seen) if self.stage.other else self._looked(clip, grid, self.now)
-
-    def _predicted(self, seen: Tensor, copy: Tensor | None, grid: Grid, asked: Span) -> Tensor:
-        """The tokens of some tubelets, foretold from tokens that stand where NOW does: [B, t, h, w, D]."""
-        keep, query = (span.indices(grid, len(seen), seen.device) for span in (self.now, asked))
-        return self.stage.predictor(seen, keep, query, grid, copy).unflatten(1, (-1, grid.h, grid.w))
-
-    def _looked(self, clip: Tensor, grid: Grid, span: Span) -> Tensor:
-        """The teacher's tokens of some tubelets and of nothing else, scaled: [B, K, D]."""
-        return self.stage.scaled(self.stage.eye.span(self._padded(clip), grid, span))
-
-    def _padded(self, clip: Tensor) -> Tensor:
-        """A clip with black frames behind, which are not looked at: a tubelet has its place in a whole one."""
-        missing = self.frames - clip.shape[2]
-        return F.pad(clip, (0, 0, 0, 0, 0, missing)) if missing else clip
-
-    def _check(self, clip: Any, frames: int, whose: str) -> None:
-        if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] != frames or not clip.is_floating_point():
-            raise UserError(
-                f"a clip of {clip.dtype} {tuple(clip.shape)}: give {whose} {frames} frames as float RGB in "
-                f"[0, 1], [B, 3, {frames}, H, W]"
-            )
