@@ -37,13 +37,12 @@ def measure(forecaster: Forecaster, config: JepaConfig, data: Videos) -> dict[st
     for batch in batches:
         clips = batch.to(device).clip
         pairs.append(forecaster.both(clips))
-        for number, clip in enumerate(clips, start=count):
-            for horizon, found in errors.items():
-                windows = sum(timeline) - timeline.now - horizon + 1
-                every = min(windows, max(1, windows * len(batches) * config.batch_size // WINDOWS))
-                # each clip begins a tubelet later than the one before, so that all tubelets count
-                apart = forecaster.deviation(clip[None], horizon, first=number % every, every=every)
-                found.append(apart.mean(dim=(0, 2, 3)).cpu())
+        for horizon, found in errors.items():
+            windows = sum(timeline) - timeline.now - horizon + 1
+            every = min(windows, max(1, windows * len(batches) * config.batch_size // WINDOWS))
+            # each batch begins a tubelet later than the one before, so that all tubelets count
+            apart = forecaster.deviation(clips, horizon, first=len(pairs) % every, every=every)
+            found.append(apart.mean(dim=(2, 3)).flatten().cpu())
         count += len(clips)
     r2 = forecaster.bridge.fit(*(torch.cat(side) for side in zip(*pairs, strict=True)))
     usual = torch.stack([_quantiles(torch.cat(found)) for found in errors.values()])
