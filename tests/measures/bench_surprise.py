@@ -21,6 +21,7 @@ from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.stretches import stretches
 from vjepa_distill.measures.detection import by_kind
 from vjepa_distill.measures.evaluation.horizon import Horizon
+from vjepa_distill.stages.forecast import worst
 
 
 def clips_of(root: Path, frames: int, size: int) -> dict[str, torch.Tensor]:
@@ -36,21 +37,16 @@ def clips_of(root: Path, frames: int, size: int) -> dict[str, torch.Tensor]:
 @torch.inference_mode()
 def curves_of(model, clips: dict[str, torch.Tensor], horizon: int) -> dict[str, dict[str, np.ndarray]]:
     """By way of scoring, each video's curve over its tubelets."""
-    ways: dict[str, dict[str, np.ndarray]] = {
-        "surprise": {},
-        "surprise, worst cells": {},
-        "token difference": {},
-    }
-    for file, clip in clips.items():
-        error = model.deviation(clip[None], horizon)[0].flatten(1)
-        ways["surprise"][file] = error.mean(dim=1).numpy()
-        worst = error.topk(max(1, error.shape[1] // 10), dim=1).values
-        ways["surprise, worst cells"][file] = worst.mean(dim=1).numpy()
-        tokens = model.targets(clip[None])[0]
-        step = (tokens[1:] - tokens[:-1]).abs().mean(dim=(1, 2, 3))
-        first = torch.full((model.timeline.now + horizon - 1,), torch.nan)
-        ways["token difference"][file] = torch.cat([first, step[len(first) - 1 :]]).numpy()
-    return ways
+    ways: dict = {"surprise": [], "token difference": [], "token difference, worst cells": []}
+    for clip in torch.stack(list(clips.values())).split(16):
+        ways["surprise"].append(model.surprise(clip, horizon))
+        tokens = model.targets(clip)
+        step = (tokens[:, 1:] - tokens[:, :-1]).abs().mean(dim=4)
+        step = torch.cat([step[:, :1], step], dim=1)
+        step[:, : model.timeline.now + horizon - 1] = torch.nan
+        ways["token difference"].append(step.mean(dim=(2, 3)))
+        ways["token difference, worst cells"].append(worst(step))
+    return {way: dict(zip(clips, torch.cat(rows).numpy(), strict=True)) for way, rows in ways.items()}
 
 
 @torch.inference_mode()

@@ -182,7 +182,8 @@ def test_surprise_is_the_error_in_units_of_what_is_usual(plain, clip, horizon):
         grid = model.stage.student.grid(12, 32, 32)
         keep = Span(0, 2 + horizon).indices(grid, 2)
         came = F.layer_norm(model.stage.teacher(window, keep), (24,))[:, -16:].unflatten(1, (4, 4))
-        error = (said - came).abs().mean(dim=(1, 2, 3))
+        cells = (said - came).abs().mean(dim=3).flatten(1)
+        error = cells.sort(dim=1).values[:, -4:].mean(dim=1)  # the worst quarter of sixteen
         torch.testing.assert_close(
             found[:, tubelet], (error - median) / (high - median), rtol=1e-3, atol=1e-4
         )

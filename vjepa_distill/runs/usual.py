@@ -13,7 +13,7 @@ from vjepa_distill.data.heldout import HeldOut
 from vjepa_distill.protocols import Batch
 from vjepa_distill.runs.videos import Videos, recipe_of
 from vjepa_distill.settings import JepaConfig
-from vjepa_distill.stages.forecast import HIGH, MEDIAN, Forecaster
+from vjepa_distill.stages.forecast import HIGH, MEDIAN, Forecaster, worst
 
 WINDOWS = 256
 """Forecasts at each horizon, at most about, from which is measured what is usual."""
@@ -42,7 +42,7 @@ def measure(forecaster: Forecaster, config: JepaConfig, data: Videos) -> dict[st
             every = min(windows, max(1, windows * len(batches) * config.batch_size // WINDOWS))
             # each batch begins a tubelet later than the one before, so that all tubelets count
             apart = forecaster.deviation(clips, horizon, first=len(pairs) % every, every=every)
-            found.append(apart.mean(dim=(2, 3)).flatten().cpu())
+            found.append(worst(apart).flatten().cpu())
         count += len(clips)
     r2 = forecaster.bridge.fit(*(torch.cat(side) for side in zip(*pairs, strict=True)))
     usual = torch.stack([_quantiles(torch.cat(found)) for found in errors.values()])

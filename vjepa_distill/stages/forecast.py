@@ -19,8 +19,20 @@ from vjepa_distill.tokens import Grid, promote
 
 MEDIAN, HIGH = 0.5, 0.95
 """The shares of usual errors that a surprise of 0 and of 1 stand for."""
+WORST = 0.25
+"""Share of the cells, those furthest off, that count: what breaks is seldom as large as the picture."""
 WINDOWS = 32
 """Forecasts made at a time while NOW slides over a clip."""
+
+
+def worst(deviation: Tensor) -> Tensor:
+    """The mean deviation of the worst quarter of the cells: [B, t, h, w] to [B, t].
+
+    In the toy world a shape that jumps or vanishes was told from one that does not at AUROC 0.98 and 0.83; by
+    the mean of all cells at 0.92 and 0.60.
+    """
+    cells = deviation.flatten(2)
+    return cells.topk(max(1, round(WORST * cells.shape[2])), dim=2).values.mean(dim=2)
 
 
 class Forecast(NamedTuple):
@@ -124,10 +136,10 @@ class Forecaster(Sight):
         """How far each tubelet of a clip [B, 3, T, H, W] lay from its forecast: [B, t]; T of any length.
 
         NOW slides over the clip, and every tubelet is foretold from the frames just before it (with `horizon`
-        k from k tubelets before), so that nothing after a moment counts. 0 is the median error of held-out
-        videos, 1 their 95 % quantile; NaN before there is a forecast.
+        k from k tubelets before), so that nothing after a moment counts; of its cells the worst quarter do.
+        0 is the median error of held-out videos, 1 their 95 % quantile; NaN before there is a forecast.
         """
-        error = self.deviation(clip, horizon).mean(dim=(2, 3))
+        error = worst(self.deviation(clip, horizon))
         median, high = self.usual[horizon - 1]
         return (error - median) / (high - median).clamp_min(1e-12)
 
