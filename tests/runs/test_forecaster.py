@@ -1,5 +1,6 @@
 """What a run of stage 2 hands on foretells what the stage foretold in training, from the run folder alone."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -288,3 +289,12 @@ def test_without_the_encoder_that_was_foretold_forecasts_still_come(
     assert torch.equal(model.forecast(clip[:, :, :2]).tokens, said.tokens)
     with pytest.raises(UserError, match="cannot be had" if way == "gone" else "has other weights now"):
         model.targets(clip)
+
+
+def test_the_page_runs_as_printed(plain, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "forecast.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "future").symlink_to(plain)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
