@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vjepa_distill.data.clips import VideoClips
+from vjepa_distill.errors import UserError
 from vjepa_distill.pages.contents import Foresight, Found, Search
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Batch, Timeline
 from vjepa_distill.runs import few
+from vjepa_distill.runs.forecaster import load_forecaster
 
-NOT_YET = "Where SOON is wrong and what EVENTUALLY retrieves are not shown: they need the run's predictor."
 CANDIDATES = 24
 """Held-out clips whose far futures EVENTUALLY chooses from, those that are shown among them."""
 NEAREST = 3
@@ -32,8 +33,8 @@ class Forecast(Protocol):
         """SOON: [B, t, h, w, D]"""
 
     @property
-    def outcome(self) -> Tensor:
-        """EVENTUALLY: [B, D]"""
+    def outcome(self) -> Tensor | None:
+        """EVENTUALLY: [B, D]; None where it was not asked for."""
 
 
 class Forecaster(Protocol):
@@ -41,6 +42,9 @@ class Forecaster(Protocol):
 
     def forecast(self, clip_now: Tensor) -> Forecast:
         """From NOW's frames, float RGB [B, 3, T, H, W] in [0, 1]."""
+
+    def rivals(self, clip_now: Tensor) -> Mapping[str, Tensor]:
+        """What NOW alone says of SOON for nothing: ``persistence`` [B, t, h, w, D]."""
 
     def targets(self, clip: Tensor) -> Tensor:
         """What is to be foretold: the tokens of the whole clip, layer-normed, [B, t, h, w, D]."""
@@ -50,16 +54,12 @@ def of_run(
     folder: Path, timeline: Timeline, clips: VideoClips, batch: Batch, notes: list[str]
 ) -> Foresight | None:
     """What the run's predictor says of the batch's clips; None, and a note, where it cannot be had."""
-    forecaster = forecaster_of(folder)
-    if forecaster is None:
-        notes.append(NOT_YET)
+    try:
+        forecaster: Any = load_forecaster(folder).to(batch.clip.device)
+        return foresee(forecaster, timeline, batch, others(clips, batch))
+    except UserError as problem:
+        notes.append(f"Where SOON is wrong and what EVENTUALLY retrieves are not shown: {problem}.")
         return None
-    return foresee(forecaster, timeline, batch, others(clips, batch))
-
-
-def forecaster_of(folder: Path) -> Forecaster | None:
-    """The run's exported predictor as a plain module; None where the run has exported none."""
-    return None
 
 
 def others(clips: VideoClips, batch: Batch) -> list[Batch]:
@@ -91,11 +91,14 @@ def foresee(forecaster: Forecaster, timeline: Timeline, batch: Batch, more: Sequ
             if number < len(singles):
                 told = forecaster.forecast(clip[:, :, :seen])
                 errors.append(_apart(told.tokens, target[:, now:stop]))
-                rivals.append(_apart(target[:, now - 1 : now], target[:, now:stop]))
-                outcomes.append(told.outcome.float())
+                rivals.append(
+                    _apart(forecaster.rivals(clip[:, :, :seen])["persistence"], target[:, now:stop])
+                )
+                if told.outcome is not None:
+                    outcomes.append(told.outcome.float())
             update(number + 1, len(singles) + len(more))
     searches: list[Search] = []
-    if timeline.eventually:
+    if timeline.eventually and outcomes:
         searches = search(torch.cat(outcomes), torch.cat(futures), [batch, *more], stop / sum(timeline))
     return Foresight(torch.cat(errors).cpu().numpy(), torch.cat(rivals).cpu().numpy(), searches, len(futures))
 

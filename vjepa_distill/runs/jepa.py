@@ -78,7 +78,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
 def export_taught(
     stage: Jepa, config: JepaConfig, data: videos.Videos, folder: Path, more: dict[str, Any]
 ) -> None:
-    """student.safetensors and, where it is a copy, teacher.safetensors, and the forecaster's; `more` goes into their records."""
+    """The encoders (a teacher that is a copy, too) and the forecaster; `more` goes into their records."""
     made = record_of("jepa", config.student, stage.student, config) | more
     exports.export_backbone(folder / "student.safetensors", stage.student, made)
     if config.targets.kind != "student" and not config.targets.name:
