@@ -16,7 +16,7 @@ import yaml
 from vjepa_distill.cli import build_parser, main
 from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 
-COMMANDS = ["distill", "jepa-train", "encode", "probe", "report", "backbones", "plugins", "demo"]
+COMMANDS = ["distill", "jepa-train", "encode", "probe", "surprise", "report", "backbones", "plugins", "demo"]
 HEAVY = {"torch", "numpy", "timm", "av", "sklearn"}
 # Runs the command line with the words given, then says which heavy modules it loaded, and its CPU seconds.
 WATCHED = f"""
