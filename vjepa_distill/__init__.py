@@ -1,6 +1,6 @@
 """vjepa-distill: give any video encoder the tokens of a strong teacher, then teach it the future.
 
-Everything a plugin may import is here, and `distill`, `jepa_train`, `encode` and `report` as functions. Names
+Everything a plugin may import is here, and what the commands do, as functions (`distill`, `evaluate`, …). Names
 that need torch are loaded when first asked for, so that importing the package (as --help does) stays fast.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vjepa_distill.registry.hookspecs import hookimpl
     from vjepa_distill.runs.distill import distill
     from vjepa_distill.runs.encode import encode
+    from vjepa_distill.runs.evaluate import evaluate
     from vjepa_distill.runs.exports import load_backbone
     from vjepa_distill.runs.forecaster import load_forecaster
     from vjepa_distill.runs.jepa import jepa_train
@@ -61,6 +62,7 @@ _LAZY = {
     "distill": "runs.distill",
     "jepa_train": "runs.jepa",
     "encode": "runs.encode",
+    "evaluate": "runs.evaluate",
     "report": "runs.report",
     "surprise": "runs.surprise",
     "Component": "settings",
@@ -99,6 +101,7 @@ __all__ = [
     "create_backbone",
     "distill",
     "encode",
+    "evaluate",
     "hookimpl",
     "jepa_train",
     "load_backbone",

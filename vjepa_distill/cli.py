@@ -1,4 +1,4 @@
-"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | surprise | report | …``.
+"""The command line: ``vjepa-distill distill | jepa-train | encode | probe | evaluate | surprise | …``.
 
 Parsing imports no torch, so that ``--help`` answers at once; the work is imported when it is asked for.
 """
@@ -80,7 +80,9 @@ def run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in TRAINING:
         arguments = for_training(arguments)
     elif arguments and arguments[0] in ("encode", "surprise"):
-        arguments = with_clip_of_run(arguments)
+        arguments = with_clip_of_run(arguments, value_of(arguments, "--from"))
+    elif arguments and arguments[0] == "evaluate" and "--help" not in arguments:
+        arguments = with_clip_of_run(arguments, parser.parse_args(arguments)["evaluate"].source)
     chosen = parser.parse_args(arguments)
     name = chosen.command
     verb = _verb(parser, name)

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from vjepa_distill.commands import backbones, demo, encode, listing, probe, report, surprise
+from vjepa_distill.commands import (
+    backbones,
+    demo,
+    encode,
+    evaluate,
+    listing,
+    probe,
+    report,
+    surprise,
+)
 
 
 class Command(NamedTuple):
@@ -23,6 +32,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "encode": Command(encode.SUMMARY, encode.add_arguments, encode.run),
     "probe": Command(probe.SUMMARY, probe.add_arguments, probe.run),
+    "evaluate": Command(evaluate.SUMMARY, evaluate.add_arguments, evaluate.run),
     "surprise": Command(surprise.SUMMARY, surprise.add_arguments, surprise.run),
     "report": Command(report.SUMMARY, report.add_arguments, report.run),
     "backbones": Command(backbones.SUMMARY, backbones.add_arguments, backbones.run),

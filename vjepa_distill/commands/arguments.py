@@ -88,10 +88,9 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def with_clip_of_run(arguments: Sequence[str]) -> list[str]:
+def with_clip_of_run(arguments: Sequence[str], source: str | None) -> list[str]:
     """``encode --from RUN`` cuts clips as the run did; what is typed comes later and overrules it."""
     given = list(arguments)
-    source = value_of(given, "--from")
     if source is None or "--help" in given:
         return given
     from vjepa_distill.runs.exports import clip_of

@@ -59,8 +59,8 @@ def encode(
     loader.position = parts.done
     encoder = encoder.to(device).eval()
     try:
-        for batch in _batches(loader, progress):
-            rows = _rows(batch, loader)
+        for batch in batches(loader, progress):
+            rows = own_rows(batch, loader)
             with guard("encode"):
                 tokens = _tokens(encoder, batch.clip[rows], pool, torch.device(device), autocast)
             files = [batch.extras["path"][row] for row in rows]
@@ -86,7 +86,7 @@ def finished(out: Path | str, record: Mapping[str, Any]) -> dict[str, Any] | Non
     return found
 
 
-def _batches(loader: Loader, progress: Callable[[int, int], None] | None) -> Any:
+def batches(loader: Loader, progress: Callable[[int, int], None] | None) -> Any:
     """The loader's batches until every clip has been asked for once."""
     total = loader.clips.num_samples
     while loader.position < total:
@@ -95,7 +95,7 @@ def _batches(loader: Loader, progress: Callable[[int, int], None] | None) -> Any
             progress(min(loader.position, total), total)
 
 
-def _rows(batch: Batch, loader: Loader) -> list[int]:
+def own_rows(batch: Batch, loader: Loader) -> list[int]:
     """Rows of a batch that show the file of their own position.
 
     The others are repeats: the loader's order begins anew after the last clip, and puts the next readable

@@ -33,8 +33,8 @@ def _nearest(unit: np.ndarray, groups: np.ndarray, start: int, k: int) -> tuple[
     return order, np.take_along_axis(likeness, order, axis=1)
 
 
-def knn_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
-    """Share of rows whose k nearest vote for their label; of equal votes the greater sum of similarities."""
+def knn_labels(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int = 5) -> np.ndarray:
+    """What the k nearest of each row vote for [N]; of equal votes the greater sum of similarities."""
     index, likeness = neighbours(features, groups, k)
     names, codes = np.unique(labels, return_inverse=True)
     there = np.isfinite(likeness)
@@ -43,32 +43,51 @@ def knn_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k
     np.add.at(votes, (row, codes[index]), there)
     np.add.at(sums, (row, codes[index]), np.where(there, likeness, 0.0))
     # Similarities lie in [-1, 1], so k of them scaled down this far never outweigh a vote.
-    best = (votes + sums / (4.0 * k)).argmax(axis=1)
-    return float((best == codes).mean())
+    return names[(votes + sums / (4.0 * k)).argmax(axis=1)]
 
 
-def knn_r2(features: np.ndarray, values: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
-    """R² of the mean value of the k nearest rows."""
+def knn_values(features: np.ndarray, values: np.ndarray, groups: np.ndarray, k: int = 5) -> np.ndarray:
+    """The mean value of the k nearest of each row [N]."""
     index, likeness = neighbours(features, groups, k)
     there = np.isfinite(likeness)
-    return r2(values, (values[index] * there).sum(axis=1) / there.sum(axis=1))
+    return (values[index] * there).sum(axis=1) / there.sum(axis=1)
 
 
-def linear_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
-    """Accuracy of logistic regression on standardised features, over grouped folds.
+def linear_labels(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int = 5) -> np.ndarray:
+    """What logistic regression on standardised features says of each row [N], over grouped folds.
 
     A label that occurs in one group alone cannot be known when that group is asked about: it counts as wrong.
     """
     from sklearn.linear_model import LogisticRegression
 
-    return float((_out_of_fold(LogisticRegression(max_iter=2000), features, labels, groups) == labels).mean())
+    return _out_of_fold(LogisticRegression(max_iter=2000), features, labels, groups)
+
+
+def ridge_values(features: np.ndarray, values: np.ndarray, groups: np.ndarray, k: int = 5) -> np.ndarray:
+    """What ridge regression on standardised features says [N]; each grouped fold chooses its strength."""
+    from sklearn.linear_model import RidgeCV
+
+    return _out_of_fold(RidgeCV(alphas=np.logspace(-1, 5, 13)), features, values, groups)
+
+
+def knn_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
+    """Share of rows whose k nearest vote for their label."""
+    return float((knn_labels(features, labels, groups, k) == labels).mean())
+
+
+def knn_r2(features: np.ndarray, values: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
+    """R² of the mean value of the k nearest rows."""
+    return r2(values, knn_values(features, values, groups, k))
+
+
+def linear_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
+    """Accuracy of the linear probe."""
+    return float((linear_labels(features, labels, groups) == labels).mean())
 
 
 def ridge_r2(features: np.ndarray, values: np.ndarray, groups: np.ndarray, k: int = 5) -> float:
-    """R² of ridge regression on standardised features, over grouped folds; each chooses its strength."""
-    from sklearn.linear_model import RidgeCV
-
-    return r2(values, _out_of_fold(RidgeCV(alphas=np.logspace(-1, 5, 13)), features, values, groups))
+    """R² of the ridge probe."""
+    return r2(values, ridge_values(features, values, groups))
 
 
 def r2(values: np.ndarray, predicted: np.ndarray) -> float:
@@ -76,18 +95,30 @@ def r2(values: np.ndarray, predicted: np.ndarray) -> float:
     return float(1 - np.square(values - predicted).sum() / np.square(values - values.mean()).sum())
 
 
+def fold_of(groups: np.ndarray, count: int = FOLDS) -> np.ndarray:
+    """The number of the fold of each row [N]: groups stay whole, folds are about equal, at most `count`."""
+    from sklearn.model_selection import GroupKFold
+
+    # GroupKFold deals groups of one size to the folds in turn: shuffled, because labels may take turns too.
+    groups = np.unique(groups, return_inverse=True)[1]
+    mixed = np.random.default_rng(0).permutation(groups.max() + 1)[groups]
+    fold = np.zeros(len(groups), np.int64)
+    folds = GroupKFold(min(count, groups.max() + 1)).split(fold, groups=mixed)
+    for number, (_, test) in enumerate(folds):
+        fold[test] = number
+    return fold
+
+
 def _out_of_fold(model: Any, features: np.ndarray, answers: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """What a model fitted on the other folds says of each row; the groups of a fold are in no other."""
     from sklearn.dummy import DummyClassifier
-    from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    # GroupKFold deals groups of one size to the folds in turn: shuffled, because labels may take turns too.
-    mixed = np.random.default_rng(0).permutation(groups.max() + 1)[groups]
     said = np.empty_like(answers)
-    folds = GroupKFold(min(FOLDS, len(np.unique(groups))))
-    for train, test in folds.split(features, answers, mixed):
+    fold = fold_of(groups)
+    for number in range(fold.max() + 1):
+        train, test = fold != number, fold == number
         one = len(np.unique(answers[train])) < 2  # logistic regression refuses a fold of one label
         fitted = make_pipeline(StandardScaler(), DummyClassifier() if one else model)
         said[test] = fitted.fit(features[train], answers[train]).predict(features[test])

@@ -1,0 +1,113 @@
+"""The table that `evaluate` prints: every score with its interval, beside chance and the other encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+HEADS = {"this": "this", "random": "random weights", "start": "started from"}
+FEATURES = {"mean": "", "change": ", change"}
+NEEDS = "horizon and EVENTUALLY need a run of jepa-train with its predictor"
+
+
+def render(record: Mapping[str, Any]) -> Any:
+    """For rich's print: one table of 80 columns, and what must be known beside it."""
+    from rich.console import Group
+    from rich.markup import escape
+
+    names = [name for name in HEADS if name in record["health"]]
+    table = _table(["", "chance", *(HEADS[name] for name in names)])
+    for section in (_time(record, names), _labels(record, names), _future(record), _health(record, names)):
+        for what, chance, *cells in section:
+            table.add_row(escape(what), chance, *cells)
+        table.add_section()
+    notes = [*_drift(record), *([] if record["horizon"] else [NEEDS]), *record.get("notes", ())]
+    clip = record["clip"]
+    of = f"{record['source']}: {record['data']['videos']} videos, {clip['num_frames']} frames of "
+    of += f"{clip['height']} x {clip['width']}, 95 % intervals over {record['data']['groups']}"
+    return Group(escape(of), table, *(escape(f"- {note}") for note in notes))
+
+
+def render_comparison(comparison: Mapping[str, Any]) -> Any:
+    """For rich's print: each score of the first run, and of the others what they have more."""
+    from rich.console import Group
+    from rich.markup import escape
+
+    runs = comparison["runs"]
+    table = _table(["", runs[0], *(f"{run}: more" for run in runs[1:])])
+    for row in comparison["differences"]:
+        by_run = {pair["run"]: pair for pair in row["pairs"]}
+        cells = [cell(by_run[run], "+") if run in by_run else "-" for run in runs[1:]]
+        table.add_row(escape(_shortly(row["what"])), f"{row['base']:.3f}", *cells)
+    return Group(escape(f"differences of {', '.join(runs[1:])} to {runs[0]}, 95 % intervals"), table)
+
+
+def cell(found: Mapping[str, float] | None, sign: str = "") -> str:
+    """0.677 [.62 .73]; a dash where there is none."""
+    if not found:
+        return "-"
+    low, high = (f"{found[end]:{sign}.2f}".replace("0.", ".", 1) for end in ("low", "high"))
+    return f"{found['score']:{sign}.3f} \\[{low} {high}]"  # escaped: rich reads brackets as its own
+
+
+def _table(heads: Sequence[str]) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def _time(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[str]]:
+    for test, found in record["time"].items():
+        for feature, words in FEATURES.items():
+            yield [
+                test + words,
+                f"{found['chance']:.2f}",
+                *(cell(found[feature].get(name)) for name in names),
+            ]
+
+
+def _labels(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[str]]:
+    for column, found in (record["labels"] or {}).items():
+        unit = " R²" if found["kind"] == "number" else ""
+        for probe, scores in found["probes"].items():
+            called = "k-NN" if probe == "knn" else probe
+            yield [
+                f"{column} {called}{unit}",
+                f"{found['floor']:.2f}",
+                *(cell(scores[name]) for name in names),
+            ]
+        for early in found["anticipation"]:
+            for scores in early["probes"].values():
+                what = f"{column} in {early['seconds']:g} s{unit}"
+                yield [what, f"{found['floor']:.2f}", *(cell(scores[name]) for name in names)]
+
+
+def _future(record: Mapping[str, Any]) -> Iterator[list[str]]:
+    """What a predictor foresees: the skill of all steps against each rival, and the three retrievals."""
+    for rival, found in ((record["horizon"] or {}).get("all") or {}).items():
+        yield [f"SOON skill over {rival}", "0.00", cell(found)]
+    for among, found in (record["eventually"] or {}).items():
+        if found:
+            yield [f"EVENTUALLY among {among}", f"{found.get('chance', 0):.2f}", cell(found)]
+
+
+def _health(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[str]]:
+    for what, form in (("rank", ".1f"), ("std", ".3f"), ("dead", "d"), ("norm", ".2f")):
+        called = "dead channels" if what == "dead" else f"token {what}"
+        yield [called, "", *(format(record["health"][name][what], form) for name in names)]
+
+
+def _drift(record: Mapping[str, Any]) -> Iterator[str]:
+    for layer in record["drift"] or ():
+        cosine = f"cosine {layer['cosine']['score']:.3f}, " if layer["cosine"] else ""
+        yield f"drift from where it started, layer {layer['layer']}: {cosine}CKA {layer['cka']:.3f}"
+
+
+def _shortly(what: str) -> str:
+    """time/direction/mean as the other table calls it."""
+    kind, _, rest = what.partition("/")
+    return rest.replace("/", " ") if kind in ("time", "labels") else what
