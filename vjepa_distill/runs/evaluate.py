@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,44 +21,21 @@ from vjepa_distill.measures.evaluation import labels as by_labels
 from vjepa_distill.measures.evaluation.compare import differences
 from vjepa_distill.measures.evaluation.health import health
 from vjepa_distill.measures.evaluation.intervals import Judged
+from vjepa_distill.measures.evaluation.notes import notes
 from vjepa_distill.measures.evaluation.time import time_tests
 from vjepa_distill.measures.evaluation.variants import Views
-from vjepa_distill.measures.table import groups_of, read_labels
+from vjepa_distill.measures.table import read_labels
 from vjepa_distill.progress import progress
 from vjepa_distill.runs import encoders, starts, videos
 from vjepa_distill.runs.encode import settings
+from vjepa_distill.runs.place import Place, future_of, grouped, tried, words_of
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings import Data
-from vjepa_distill.training.optim import Precision, precision
+from vjepa_distill.training.optim import precision
 
 FORMAT = 1
-TIE = {"fp32": 1e-5, "bf16": 3e-4}
+TIE = {"fp32": 5e-5, "bf16": 1e-3}
 """The share of the tokens' size up to which two features are the same but for rounding."""
-
-
-@dataclass
-class Place:
-    """Where and of what an evaluation is made: what a measure of the future needs besides a run."""
-
-    data: Data
-    device: torch.device
-    how: Precision
-    table: dict[str, dict]
-    """The labels by file; empty without."""
-    exclude: Sequence[str]
-    """The columns that make groups of videos."""
-
-
-class Future(collect.Watching, Protocol):
-    """What sees every clip as it passes, and afterwards tells how well the future was foreseen."""
-
-    def entries(self, files: list[str], groups: np.ndarray) -> tuple[dict[str, Any], dict[str, Judged]]:
-        """{"horizon", "eventually"}, and what was said of each video, for comparisons."""
-
-
-def future_of(source: str | Path | nn.Module, place: Place) -> Future | None:
-    """For a run of jepa-train with an exported predictor the measure of its forecasts; else None."""
-    return None
 
 
 def evaluate(
@@ -98,7 +74,7 @@ def evaluate(
     """
     on = encoders.device_of(device)
     how = precision(amp, on, guard_of(amp, on))
-    _check(source, seconds, compare, columns, labels)
+    _check(source, seconds, compare, {"columns": columns, "exclude": exclude}, labels)
     table = read_labels(labels, [*(columns or ()), *exclude]) if labels else {}
     said, records = [], []
     for number, one in enumerate((source, *compare)):
@@ -135,7 +111,7 @@ def _one(
     """The record of one encoder, and what was said of each video."""
     began = time.monotonic()
     data = place.data
-    grids = _tried(chosen.encoders, place)
+    grids = tried(chosen.encoders, place)
     decoder = videos.decoder_of(data)
     index = videos.index_of(data, decoder)
     recipe = videos.recipe_of(data, train=False)
@@ -154,7 +130,7 @@ def _one(
             watching=future,
             progress=update,
         )
-    groups = _groups(found.files, place)
+    groups = grouped(found.files, place)
     # small matrices: several threads would wait for each other longer than they compute
     with threadpool_limits(1, user_api="blas"):
         moments, said = time_tests(found, groups, tie)
@@ -173,7 +149,7 @@ def _one(
             "files": list(data.files),
             "videos": len(found.files),
             "bad": bad,
-            "groups": _grouped(groups, place),
+            "groups": words_of(groups, place),
         },
         "clip": {
             name: getattr(recipe, name) for name in ("num_frames", "height", "width", "sampling", "fps")
@@ -183,7 +159,7 @@ def _one(
         "drift": found.drift.record(found.files, groups) if found.drift else None,
         "health": {name: health(torch.cat(kept.sample)) for name, kept in found.kept.items()},
         "labels": probes,
-        "notes": [*chosen.notes, *_notes(views, found, bad), *words],
+        "notes": [*chosen.notes, *notes(views, found, bad), *words],
         "seconds": round(time.monotonic() - began, 1),
     }
     return record, said
@@ -210,63 +186,13 @@ def _by_labels(
     return probes, words
 
 
-def _tried(chosen: Mapping[str, nn.Module], place: Place) -> dict[str, Any]:
-    """The grid of each encoder's tokens; one clip is put through each before any video is read."""
-    grids = {}
-    for name, encoder in chosen.items():
-        some: Any = encoder
-        if not callable(getattr(some, "grid", None)):
-            raise UserError(
-                f"a {type(some).__name__} has no grid(T, H, W), which says which tokens are of one moment"
-            )
-        grids[name] = encoders.grid_of(name, some, place.data.clip)
-        encoders.try_out(name, some.to(place.device), place.data.clip, place.device, False, place.how)
-    return grids
-
-
-def _groups(files: list[str], place: Place) -> np.ndarray:
-    """A number for each video; UserError where there are too few to judge by."""
-    blank = dict.fromkeys(place.exclude, "")
-    groups = groups_of(files, {file: place.table.get(file, blank) for file in files}, place.exclude)
-    if len(np.unique(groups)) < 2:
-        shared = " and ".join(place.exclude) or "file"
-        raise UserError(
-            f"all {len(files)} videos of {place.data.root} are of one {shared}: evaluate needs at least two"
-        )
-    return groups
-
-
-def _grouped(groups: np.ndarray, place: Place) -> str:
-    """For the record: over what the intervals are taken."""
-    return f"{groups.max() + 1} groups of one {' and '.join(place.exclude)}" if place.exclude else "videos"
-
-
-def _notes(views: Views, found: collect.Collected, bad: int) -> list[str]:
-    notes = []
-    if still := views.still():
-        notes.append(
-            f"speed: {still} videos have too few frames for half speed, frames repeat there, and that shows"
-        )
-    for tau in views.seconds:
-        if short := views.short(tau):
-            notes.append(f"{short} videos are over before {tau:g} s: there the whole is read")
-    for name, kept in found.kept.items():
-        if kept.tokens and kept.cells != kept.grid[1:]:
-            notes.append(
-                f"attentive probe of {name}: tokens averaged to {kept.cells[0]} x {kept.cells[1]} cells"
-            )
-    if len(found.files) < 30:
-        notes.append(f"{len(found.files)} videos are few: the intervals are wide, and rough themselves")
-    if bad:
-        notes.append(f"{bad} files could not be read")
-    return notes
-
-
-def _check(source: Any, seconds: Sequence[float], compare: Sequence[Any], columns: Any, labels: Any) -> None:
-    if isinstance(columns, str):
-        raise UserError(f"columns={columns!r}: give a list of names")
-    if columns is not None and not labels:
-        raise UserError(f"columns {', '.join(columns)} of which table? Give it by --labels FILE.csv")
+def _check(source: Any, seconds: Sequence[float], compare: Sequence[Any], named: Any, labels: Any) -> None:
+    """UserError before anything is loaded; named: columns and exclude."""
+    for what, columns in named.items():
+        if isinstance(columns, str):
+            raise UserError(f"{what}={columns!r}: give a list of names")
+        if columns and not labels:
+            raise UserError(f"{what} {', '.join(columns)} of which table? Give it by --labels FILE.csv")
     for tau in seconds:
         if not tau > 0:
             raise UserError(f"seconds={tau}: give numbers above 0")

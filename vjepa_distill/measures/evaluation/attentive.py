@@ -16,7 +16,6 @@ from vjepa_distill.measures.scores import fold_of
 RATES = (3e-4, 1e-3, 3e-3)
 DECAYS = (0.01, 0.3)
 STEPS, ROWS, WARMUP = 200, 64, 0.1
-BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class Members(NamedTuple):
@@ -72,33 +71,66 @@ def trained(tokens: Tensor, target: Tensor, classes: int, members: Members, devi
     All members learn in one pass: a batch is read once and each takes from it the rows that are its own.
     """
     number = target.is_floating_point()
-    centre, scale = torch.zeros(len(members.rate)), torch.ones(len(members.rate))
-    if number:
-        own = [target[rows] for rows in members.rows]
-        centre = torch.stack([values.mean() for values in own])
-        scale = torch.stack([values.std(correction=0).clamp_min(1e-12) for values in own])
-    weights = begun(len(members.rate), tokens.shape[-1], 1 if number else classes)
-    weights = {name: value.to(device).requires_grad_() for name, value in weights.items()}
-    moved = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in weights.items()}
-    rows = members.rows.to(device)
-    for step, some in enumerate(_order(len(tokens)), 1):
+    centre, scale = _units(target, members.rows, device)
+    alike = _alike(members)
+    parts = [begun(len(some), tokens.shape[-1], 1 if number else classes, device) for some in alike]
+    back = torch.cat(alike).argsort().to(device)
+    optimizer = _optimizer(parts, members, alike)
+    mine = members.rows.to(device)
+    for step, some in enumerate(_order(len(tokens))):
+        _set_rates(optimizer, step)
+        out = outputs(tokens[some].to(device).float(), _together(parts))[back]
         y = target[some].to(device)
-        out = outputs(tokens[some].to(device).float(), weights)
         if number:
-            y = (y[None] - centre.to(device)[:, None]) / scale.to(device)[:, None]
-            loss = (out[..., 0] - y).square()
+            loss = (out[..., 0] - (y - centre) / scale).square()
         else:
             loss = F.cross_entropy(out.flatten(0, 1), y.repeat(len(out)), reduction="none").view(len(out), -1)
-        mine = rows[:, some.to(device)].float()
-        total = ((loss * mine).sum(dim=1) / mine.sum(dim=1).clamp_min(1)).sum()
-        slopes = torch.autograd.grad(total, list(weights.values()))
-        for (name, value), slope in zip(weights.items(), slopes, strict=True):
-            _adamw(name, value, slope, moved[name], members, step)
+        own = mine[:, some.to(device)].float()
+        optimizer.zero_grad()
+        ((loss * own).sum(dim=1) / own.sum(dim=1).clamp_min(1)).sum().backward()
+        optimizer.step()
     with torch.no_grad():
-        said = torch.cat(
-            [outputs(part.to(device).float(), weights).cpu() for part in tokens.split(ROWS)], dim=1
-        )
-    return said * scale[:, None, None] + centre[:, None, None]
+        weights = _together(parts)
+        said = torch.cat([outputs(part.to(device).float(), weights) for part in tokens.split(ROWS)], dim=1)
+        return (said[back] * scale[..., None] + centre[..., None]).cpu()
+
+
+def _units(target: Tensor, rows: Tensor, device: Any) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the numbers that each member learns from, [M, 1]; 0 and 1 for labels."""
+    if not target.is_floating_point():
+        return torch.zeros(len(rows), 1, device=device), torch.ones(len(rows), 1, device=device)
+    own = [target[mine] for mine in rows]
+    spread = torch.stack([values.std(correction=0).clamp_min(1e-12) for values in own])
+    return torch.stack([values.mean() for values in own])[:, None].to(device), spread[:, None].to(device)
+
+
+def _alike(members: Members) -> list[Tensor]:
+    """The numbers of the members of one rate and decay: an optimizer moves these together."""
+    pairs = list(zip(members.rate.tolist(), members.decay.tolist(), strict=True))
+    same = [[number for number, pair in enumerate(pairs) if pair == one] for one in dict.fromkeys(pairs)]
+    return [torch.tensor(numbers) for numbers in same]
+
+
+def _optimizer(parts: list[dict[str, Tensor]], members: Members, alike: list[Tensor]) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019), a rate and a decay for each part; only matrices decay."""
+    groups = []
+    for weights, some in zip(parts, alike, strict=True):
+        rate, decay = members.rate[some[0]].item(), members.decay[some[0]].item()
+        for share, matrices in ((decay, True), (0.0, False)):
+            own = [value for value in weights.values() if (value.ndim == 3) == matrices]
+            groups.append({"params": own, "weight_decay": share, "peak": rate})
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Up over the first tenth of the steps, then down along a cosine."""
+    share = min((step + 1) / (WARMUP * STEPS), 0.5 * (1 + math.cos(math.pi * step / STEPS)))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
+def _together(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _order(count: int) -> list[Tensor]:
@@ -109,23 +141,8 @@ def _order(count: int) -> list[Tensor]:
     return list(order.split(each))[:STEPS]
 
 
-def _adamw(name: str, value: Tensor, slope: Tensor, moved: Any, members: Members, step: int) -> None:
-    """A step of AdamW (Loshchilov & Hutter 2019), each member at its own rate; only matrices decay."""
-    shape = (-1, *[1] * (value.ndim - 1))
-    share = min(step / (WARMUP * STEPS), 0.5 * (1 + math.cos(math.pi * (step - 1) / STEPS)))
-    rate, decay = (side.to(value).view(shape) for side in (members.rate * share, members.decay))
-    first, second = moved
-    with torch.no_grad():
-        first.lerp_(slope, 1 - BETAS[0])
-        second.lerp_(slope.square(), 1 - BETAS[1])
-        if value.ndim == 3:
-            value.mul_(1 - rate * decay)
-        usual = (second / (1 - BETAS[1] ** step)).sqrt() + EPS
-        value.sub_(rate * first / (1 - BETAS[0] ** step) / usual)
-
-
-def begun(members: int, width: int, out: int) -> dict[str, Tensor]:
-    """First values [M, ...], the same for all members."""
+def begun(members: int, width: int, out: int, device: Any = "cpu") -> dict[str, Tensor]:
+    """First values [M, ...], the same for all members, to be learned."""
     draw = torch.Generator().manual_seed(0)
 
     def matrix(rows: int, columns: int) -> Tensor:
@@ -145,7 +162,8 @@ def begun(members: int, width: int, out: int) -> dict[str, Tensor]:
         "say": torch.zeros(out, width),
         "say_bias": torch.zeros(out),
     }
-    return {name: value.expand(members, *value.shape).clone() for name, value in first.items()}
+    spread = {name: value.to(device).repeat(members, *[1] * value.ndim) for name, value in first.items()}
+    return {name: value.requires_grad_() for name, value in spread.items()}
 
 
 def outputs(x: Tensor, weights: dict[str, Tensor]) -> Tensor:

@@ -18,7 +18,8 @@ TESTS = {"direction": "reversed", "speed": "half", "order": "swapped", "shuffled
 def time_tests(found: Collected, groups: np.ndarray, tie: float) -> tuple[dict[str, Any], dict[str, Judged]]:
     """The record {test: {"chance", "mean": {encoder: estimate}, "change": …}}, and what was said, of "this".
 
-    tie: differences up to this share of the tokens' root mean square (channel by channel) are rounding.
+    tie: differences up to this share of a channel's root mean square, or of the median channel's where that
+        is more, are rounding.
     """
     record: dict[str, Any] = {test: {"chance": 0.5, "mean": {}, "change": {}} for test in TESTS}
     own: dict[str, Judged] = {}
@@ -35,7 +36,9 @@ def judged(kept: Kept, files: list[str], groups: np.ndarray, tie: float) -> dict
     """For each test and each feature, of which videos it was told which view is which."""
     clip = kept.view("clip")
     # over all tubelets: the square of their mean and their variance
-    floor = tie * (clip.mean.square() + clip.spread.square()).mean(dim=0).sqrt().numpy()
+    size = (clip.mean.square() + clip.spread.square()).mean(dim=0).sqrt()
+    # a channel in which large terms cancel rounds as they do, not as what is left of them
+    floor = tie * size.clamp_min(size.median().item()).numpy()
     found: dict[str, Mapping[str, Judged]] = {}
     for test, view in TESTS.items():
         other = kept.view(view)
