@@ -1,7 +1,8 @@
 """vjepa-distill: give any video encoder the tokens of a strong teacher, then teach it the future.
 
-Everything a plugin may import is here, and what the commands do, as functions (`distill`, `evaluate`, …). Names
-that need torch are loaded when first asked for, so that importing the package (as --help does) stays fast.
+Everything a plugin may import is here, and what the commands do, as functions (`distill`, `evaluate`, …).
+Names that need torch are loaded when first asked for, so that importing the package (as --help does) stays
+fast.
 """
 
 from __future__ import annotations

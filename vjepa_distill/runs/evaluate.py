@@ -28,7 +28,8 @@ from vjepa_distill.measures.table import read_labels
 from vjepa_distill.progress import progress
 from vjepa_distill.runs import encoders, starts, videos
 from vjepa_distill.runs.encode import settings
-from vjepa_distill.runs.place import Place, future_of, grouped, tried, words_of
+from vjepa_distill.runs.foretelling import future_of
+from vjepa_distill.runs.place import Place, grouped, tried, words_of
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.settings import Data
 from vjepa_distill.training.optim import precision

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,11 +37,6 @@ class Future(Watching, Protocol):
 
     def entries(self, files: list[str], groups: np.ndarray) -> tuple[dict[str, Any], dict[str, Judged]]:
         """{"horizon", "eventually"}, and what was said of each video, for comparisons."""
-
-
-def future_of(source: str | Path | nn.Module, place: Place) -> Future | None:
-    """For a run of jepa-train with an exported predictor the measure of its forecasts; else None."""
-    return None
 
 
 def tried(chosen: Mapping[str, nn.Module], place: Place) -> dict[str, Any]:

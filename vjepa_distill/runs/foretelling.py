@@ -1,0 +1,81 @@
+"""How well a run's own forecaster foresees the videos of an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from vjepa_distill.data.stretches import starts
+from vjepa_distill.errors import UserError
+from vjepa_distill.measures.evaluation.horizon import Horizon
+from vjepa_distill.measures.evaluation.intervals import Judged
+from vjepa_distill.protocols import DecodeError
+from vjepa_distill.runs import exports, videos
+from vjepa_distill.runs.forecaster import PREDICTOR, load_forecaster
+from vjepa_distill.runs.place import Place
+
+
+def future_of(source: str | Path | nn.Module, place: Place) -> Foretelling | None:
+    """For a run of jepa-train with an exported predictor the measure of its forecasts; else None."""
+    path = None if isinstance(source, nn.Module) else exports.locate(source)
+    if path is None or not path.with_name(PREDICTOR).is_file():
+        return None
+    if exports.clip_of(path)["num_frames"] != place.data.num_frames:
+        raise UserError(
+            f"{source} foretells clips of {exports.clip_of(path)['num_frames']} frames, and data.num_frames "
+            f"is {place.data.num_frames}: leave that out"
+        )
+    return Foretelling(load_forecaster(path.parent), place)
+
+
+class Foretelling:
+    """Sees every clip as it passes, and afterwards tells how far the forecaster saw."""
+
+    def __init__(self, forecaster: Any, place: Place) -> None:
+        self.place, self.horizon = place, Horizon(forecaster.to(place.device))
+
+    def add(self, clip: Tensor, files: list[str]) -> None:
+        """clip uint8 [B, 3, T, H, W], and whose they are."""
+        with self.place.how.guard("foretell"), self.place.how.autocast():
+            self.horizon.add(self._shown(clip), files)
+
+    def entries(self, files: list[str], groups: np.ndarray) -> tuple[dict[str, Any], dict[str, Judged]]:
+        """{"horizon", "eventually"}, and what was said of each video, for comparisons."""
+        self._add_starts(set(files))
+        told = dict(zip(files, map(str, groups), strict=True)) if self.place.exclude else None
+        made = {"horizon": self.horizon.record(), "eventually": self.horizon.eventually(told)}
+        return made, self._judged(dict(zip(files, groups, strict=True)))
+
+    def _add_starts(self, files: set[str]) -> None:
+        """Other starts of the same videos, where these are long enough to have some."""
+        data = self.place.data
+        decoder = videos.decoder_of(data)
+        index, recipe = videos.index_of(data, decoder), videos.recipe_of(data, train=False)
+        for entry in index.good if self.horizon.outcomes else ():
+            if entry.path not in files:
+                continue
+            try:
+                clips = starts(entry, index.root, recipe, decoder)
+            except DecodeError:
+                continue  # its clip could be read, and is counted: a later part cannot
+            if clips is not None:
+                with self.place.how.guard("foretell"), self.place.how.autocast():
+                    self.horizon.add_starts(self._shown(clips), entry.path)
+
+    def _judged(self, groups: dict[str, int]) -> dict[str, Judged]:
+        """Skill over all of SOON against each rival, video by video: 1 - Σ error / Σ the rival's error."""
+        files = self.horizon.files
+        errors = {name: np.stack(rows).mean(axis=1) for name, rows in self.horizon.errors.items()}
+        soon = errors.pop("soon")
+        of = np.array([groups[file] for file in files])
+        # R² of a value of 0 whose square is the rival's error
+        return {
+            f"horizon/{name}": Judged(files, of, np.stack([soon, 0 * soon, floor], axis=1), "r2")
+            for name, floor in errors.items()
+        }
+
+    def _shown(self, clip: Tensor) -> Tensor:
+        return clip.to(self.place.device).float().div(255)
