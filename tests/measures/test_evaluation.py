@@ -113,6 +113,12 @@ def test_r2_of_every_resample_is_that_of_its_rows(draw):
     assert drawn == pytest.approx(1 - np.square(some - heard).sum() / np.square(some - some.mean()).sum())
 
 
+def test_skill_of_a_resample_is_one_less_its_ratio_of_errors():
+    error, floor = np.array([1.0, 1.0]), np.array([1.0, 3.0])
+    judged = intervals.skilled(["a", "b"], np.arange(2), error, floor)
+    assert intervals.estimate(judged) == {"score": 0.5, "low": 0.0, "high": pytest.approx(2 / 3)}
+
+
 def test_a_paired_difference_is_narrower_than_its_scores(draw):
     """Two that err on the same videos differ by nothing, whatever the videos; and only common ones count."""
     right = draw.random(100) < 0.6
@@ -219,17 +225,14 @@ def test_other_widths_have_a_cka_and_other_grids_nothing():
     assert other.record(list("ab"), np.arange(2)) is None
 
 
-def test_a_list_of_blocks_is_no_offer_of_layers():
-    class Blocks(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.ModuleList()
+def test_layers_are_taken_from_an_encoder_that_offers_them_else_its_output_alone():
+    class Offers(nn.Identity):
+        def layer_tokens(self, clip, keep=None):
+            return [clip - 1, clip]
 
-        def forward(self, clip):
-            return clip
-
-    clip = torch.zeros(1)
-    assert layers_of(Blocks())(clip) == [clip]
+    clip = torch.ones(1)
+    assert layers_of(Offers())(clip) == [clip - 1, clip]
+    assert layers_of(nn.Identity())(clip) == [clip]
 
 
 def test_health_of_tokens_with_a_known_span():

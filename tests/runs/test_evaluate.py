@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vjepa_distill import Grid, UserError, evaluate, load_backbone
+from vjepa_distill import Data, Grid, UserError, evaluate, load_backbone
 from vjepa_distill.cli import main, run
+from vjepa_distill.data.clips import VideoClips
 from vjepa_distill.data.world import write_video
+from vjepa_distill.runs import videos
+from vjepa_distill.runs.forecaster import load_forecaster
 from vjepa_distill.runs.place import Place
 
 CLIP = {"num_frames": 8, "size": 32}
@@ -137,17 +140,45 @@ def test_a_run_is_told_beside_its_start_and_random_weights(
     for words in ("direction", "speed", "order", "shuffled", "random weights", "started from", "token rank"):
         assert words in said
     assert re.search(r"direction +0\.50 +\d\.\d{3} \[", said)
-    assert "jepa-train with its predictor" in " ".join(said.split())
+    assert "SOON, persistence" in said
+    assert "EVENTUALLY, starts" in said
     record = json.loads((runs / "future" / "evaluation.json").read_text())
     assert (record["format"], record["stage"]) == (1, "jepa")
     assert record["backbone"]["name"] == "vjepa/tiny"
     assert record["clip"] == {"num_frames": 8, "height": 32, "width": 32, "sampling": "uniform", "fps": None}
-    assert (record["data"]["videos"], record["horizon"], record["labels"]) == (12, None, None)
+    assert (record["data"]["videos"], record["labels"]) == (12, None)
+    assert record["horizon"]["steps"] == [1]
+    assert record["horizon"]["all"]["persistence"]["score"] < 1
+    assert record["eventually"]["videos"]["chance"] == pytest.approx(1 / 12)
     assert set(record["health"]) == set(record["time"]["order"]["mean"]) == {"this", "random", "start"}
     assert [row["layer"] for row in record["drift"]] == ["1", "last"]
     assert all(0 < row["cosine"]["score"] < 1 and 0 < row["cka"] < 1 for row in record["drift"])
     by_function = evaluate(runs / "future", {"root": str(world_folder)}, amp="fp32", device="cpu")
     assert {**by_function, "seconds": 0} == {**record, "source": by_function["source"], "seconds": 0}
+
+
+def test_skill_is_that_of_the_forecaster_on_every_video(
+    runs: Path, world_folder: Path, tmp_path: Path
+) -> None:
+    """Counted here clip by clip from what `encode` would see of each video."""
+    record = evaluate(runs / "future", {"root": str(world_folder)}, amp="fp32", device="cpu", out=tmp_path)
+    forecaster = load_forecaster(runs / "future")
+    data = Data(root=str(world_folder), num_frames=8, size=32)
+    decoder = videos.decoder_of(data)
+    index = videos.index_of(data, decoder)
+    clips = VideoClips(index.good, index.root, videos.recipe_of(data, train=False), decoder, 0, shuffle=False)
+    error, floor = 0.0, 0.0
+    for row in range(12):
+        clip = clips[row]["clip"][None].float() / 255
+        now = clip[:, :, : forecaster.now_frames]
+        target = forecaster.targets(clip)[:, 1:2]
+        error += (forecaster.forecast(now).tokens - target).abs().mean().item()
+        floor += (forecaster.rivals(now)["persistence"] - target).abs().mean().item()
+    assert record["horizon"]["all"]["persistence"]["score"] == pytest.approx(1 - error / floor, abs=1e-5)
+    bare = evaluate(runs / "distilled", {"root": str(world_folder)}, device="cpu", out=tmp_path)
+    assert (bare["horizon"], bare["eventually"]) == (None, None)
+    with pytest.raises(UserError, match="foretells clips of 8 frames"):
+        evaluate(runs / "future", {"root": str(world_folder), "num_frames": 12}, device="cpu", out=tmp_path)
 
 
 def test_a_run_is_no_distance_from_itself(runs: Path, world_folder: Path, tmp_path: Path) -> None:

@@ -132,9 +132,11 @@ def _one(
             progress=update,
         )
     groups = grouped(found.files, place)
-    # small matrices: several threads would wait for each other longer than they compute
-    with threadpool_limits(1, user_api="blas"):
+    # small matrices: several threads wait for each other longer than they compute, where cores are shared
+    with threadpool_limits(1):
         moments, said = time_tests(found, groups, tie)
+        healthy = {name: health(torch.cat(kept.sample)) for name, kept in found.kept.items()}
+    with threadpool_limits(1, user_api="blas"):
         probes, words = _by_labels(found, groups, place, columns, seconds, said)
     ahead: dict[str, Any] = {"horizon": None, "eventually": None}
     if future:
@@ -158,7 +160,7 @@ def _one(
         **ahead,
         "time": moments,
         "drift": found.drift.record(found.files, groups) if found.drift else None,
-        "health": {name: health(torch.cat(kept.sample)) for name, kept in found.kept.items()},
+        "health": healthy,
         "labels": probes,
         "notes": [*chosen.notes, *notes(views, found, bad), *words],
         "seconds": round(time.monotonic() - began, 1),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vjepa_distill.data.stretches import starts
 from vjepa_distill.errors import UserError
 from vjepa_distill.measures.evaluation.horizon import Horizon
-from vjepa_distill.measures.evaluation.intervals import Judged
+from vjepa_distill.measures.evaluation.intervals import Judged, skilled
 from vjepa_distill.protocols import DecodeError
 from vjepa_distill.runs import exports, videos
 from vjepa_distill.runs.forecaster import PREDICTOR, load_forecaster
@@ -71,11 +71,7 @@ class Foretelling:
         errors = {name: np.stack(rows).mean(axis=1) for name, rows in self.horizon.errors.items()}
         soon = errors.pop("soon")
         of = np.array([groups[file] for file in files])
-        # R² of a value of 0 whose square is the rival's error
-        return {
-            f"horizon/{name}": Judged(files, of, np.stack([soon, 0 * soon, floor], axis=1), "r2")
-            for name, floor in errors.items()
-        }
+        return {f"horizon/{name}": skilled(files, of, soon, floor) for name, floor in errors.items()}
 
     def _shown(self, clip: Tensor) -> Tensor:
         return clip.to(self.place.device).float().div(255)

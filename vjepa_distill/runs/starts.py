@@ -16,6 +16,9 @@ from vjepa_distill.runs import encoders, exports
 from vjepa_distill.runs.folder import CONFIG
 from vjepa_distill.settings import Component
 
+BEST = "best"
+"""The folder in a run's own where the best step's encoders are."""
+
 
 @dataclass
 class Chosen:
@@ -69,8 +72,11 @@ def _named(source: str | Path, which: str, options: Mapping[str, Any] | None, se
 def start_of(source: str | Path, notes: list[str]) -> str | None:
     """The run that this one started from, by its config.yaml, while it exists; else words in `notes`."""
     path = exports.locate(source)
-    config = path.parent / CONFIG if path else None
-    if config is None or not config.is_file():
+    if path is None:
+        return None
+    run = path.parent.parent if path.parent.name == BEST else path.parent
+    config = run / CONFIG
+    if not config.is_file():
         return None
     told = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     begun = told.get("init") or (told.get("student") or {}).get("name")

@@ -19,14 +19,8 @@ ROWS = 4096
 
 def layers_of(encoder: nn.Module) -> Callable[[Tensor], list[Tensor]]:
     """What gives the tokens of an encoder's layers, the output last; of one that offers none, that alone."""
-    offered: Any = encoder
-    # a list of blocks may carry that name as well, and is a module
-    if (
-        isinstance(encoder, Layered)
-        and not isinstance(offered.layers, nn.Module)
-        and callable(offered.layers)
-    ):
-        return offered.layers
+    if isinstance(encoder, Layered):
+        return encoder.layer_tokens
     return lambda clip: [encoder(clip)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ class Judged:
 
     `terms` [N, K] are summed over videos. "mean": the score is the mean of the only one. "r2": squared error,
     the value and its square (of values less their mean); the score is R² with the mean of the resample.
+    "skill": error and that of a rival; the score is 1 less their ratio.
     """
 
     files: list[str]
@@ -44,6 +46,11 @@ def regressed(files: Sequence[str], groups: np.ndarray, values: np.ndarray, said
     apart = values - values.mean()
     terms = np.stack([np.square(values - said), apart, np.square(apart)], axis=1)
     return Judged(list(files), groups, terms, "r2")
+
+
+def skilled(files: Sequence[str], groups: np.ndarray, error: np.ndarray, floor: np.ndarray) -> Judged:
+    """Of the errors [N] of a forecast and of its rival; the score is 1 - Σ error / Σ floor."""
+    return Judged(list(files), groups, np.stack([error, floor], axis=1).astype(np.float64), "skill")
 
 
 def estimate(judged: Judged) -> dict[str, Any]:
@@ -85,11 +92,14 @@ def _score(kind: str, sums: np.ndarray) -> np.ndarray:
     """Of sums [..., K + 1]."""
     if kind == "mean":
         return sums[..., 0] / sums[..., 1]
+    if kind == "skill":
+        return 1 - sums[..., 0] / np.maximum(sums[..., 1], 1e-12)
     error, value, square, count = np.moveaxis(sums, -1, 0)
     around = square - np.square(value) / count
     return 1 - np.divide(error, around, out=np.full_like(around, np.nan), where=around > 1e-12)
 
 
+@lru_cache(maxsize=4)
 def _drawn(count: int) -> np.ndarray:
     """How often each of so many groups is in each resample [DRAWS, count]: the same at every call."""
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS).astype(np.float64)

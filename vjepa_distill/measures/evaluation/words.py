@@ -89,10 +89,10 @@ def _labels(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[st
 def _future(record: Mapping[str, Any]) -> Iterator[list[str]]:
     """What a predictor foresees: the skill of all steps against each rival, and the three retrievals."""
     for rival, found in ((record["horizon"] or {}).get("all") or {}).items():
-        yield [f"SOON skill over {rival}", "0.00", cell(found)]
+        yield [f"SOON, {rival}", "0.00", cell(found)]
     for among, found in (record["eventually"] or {}).items():
         if found:
-            yield [f"EVENTUALLY among {among}", f"{found.get('chance', 0):.2f}", cell(found)]
+            yield [f"EVENTUALLY, {among}", f"{found.get('chance', 0):.2f}", cell(found)]
 
 
 def _health(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[str]]:
