@@ -7,6 +7,8 @@ from typing import Any
 
 HEADS = {"this": "this", "random": "random weights", "start": "started from"}
 FEATURES = {"mean": "", "change": ", change"}
+NARROW = 17
+"""Of the names of measures: three scores with their intervals, one of them negative, go beside them in 80."""
 NEEDS = "horizon and EVENTUALLY need a run of jepa-train with its predictor"
 
 
@@ -16,7 +18,7 @@ def render(record: Mapping[str, Any]) -> Any:
     from rich.markup import escape
 
     names = [name for name in HEADS if name in record["health"]]
-    table = _table(["", "chance", *(HEADS[name] for name in names)])
+    table = _table(["", "floor", *(HEADS[name] for name in names)])
     for section in (_time(record, names), _labels(record, names), _future(record), _health(record, names)):
         for what, chance, *cells in section:
             table.add_row(escape(what), chance, *cells)
@@ -54,9 +56,10 @@ def _table(heads: Sequence[str]) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    table = Table(box=SIMPLE, padding=0, pad_edge=False, show_edge=False)
+    table.add_column(heads[0], overflow="fold", width=NARROW if len(heads) > 4 else None)
+    for head in heads[1:]:
+        table.add_column(head, justify="right", overflow="fold")
     return table
 
 
@@ -92,7 +95,7 @@ def _future(record: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [f"SOON, {rival}", "0.00", cell(found)]
     for among, found in (record["eventually"] or {}).items():
         if found:
-            yield [f"EVENTUALLY, {among}", f"{found.get('chance', 0):.2f}", cell(found)]
+            yield [f"EVENTUALLY {among}", f"{found.get('chance', 0):.2f}", cell(found)]
 
 
 def _health(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[str]]:
