@@ -16,7 +16,18 @@ import yaml
 from vjepa_distill.cli import build_parser, main
 from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
 
-COMMANDS = ["distill", "jepa-train", "encode", "probe", "surprise", "report", "backbones", "plugins", "demo"]
+COMMANDS = [
+    "distill",
+    "jepa-train",
+    "encode",
+    "probe",
+    "evaluate",
+    "surprise",
+    "report",
+    "backbones",
+    "plugins",
+    "demo",
+]
 HEAVY = {"torch", "numpy", "timm", "av", "sklearn"}
 # Runs the command line with the words given, then says which heavy modules it loaded, and its CPU seconds.
 WATCHED = f"""
@@ -312,9 +323,10 @@ def test_encode_cuts_clips_as_the_run_did_unless_told_otherwise(tmp_path: Path) 
     backbone = registry.create("backbone", "conv/small", width=8)
     exports.export_backbone(tmp_path / "student.safetensors", backbone, record)
     words = ["encode", "--from", str(tmp_path), "--out=f.safetensors", "--data.num_frames=6"]
-    data = build_parser().parse_args(with_clip_of_run(words)).encode.data
+    data = build_parser().parse_args(with_clip_of_run(words, str(tmp_path))).encode.data
     assert (data.num_frames, data.size, data.sampling, data.fps) == (6, [32, 48], "fps", 4.0)
-    assert with_clip_of_run(["encode", "--from=vjepa/tiny"]) == ["encode", "--from=vjepa/tiny"]
+    named = ["encode", "--from=vjepa/tiny"]
+    assert with_clip_of_run(named, "vjepa/tiny") == named
 
 
 def test_encodes_flags_stand_alone_or_with_a_value() -> None:
