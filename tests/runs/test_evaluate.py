@@ -141,7 +141,7 @@ def test_a_run_is_told_beside_its_start_and_random_weights(
         assert words in said
     assert re.search(r"direction +0\.50 +\d\.\d{3} \[", said)
     assert "SOON, persistence" in said
-    assert "EVENTUALLY starts" in said
+    assert "EVENTUALLY videos" in said
     record = json.loads((runs / "future" / "evaluation.json").read_text())
     assert (record["format"], record["stage"]) == (1, "jepa")
     assert record["backbone"]["name"] == "vjepa/tiny"
