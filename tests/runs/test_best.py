@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from vjepa_distill.cli import main
 from vjepa_distill.runs import exports
 from vjepa_distill.stages.distill import Distill
-from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.training import checkpoint
 
 EVERY = ["--eval_every=1", "--log_every=1", "--save_every=1", "--keep=0", "--amp=fp32"]
@@ -146,7 +145,7 @@ def test_without_held_out_videos_there_is_no_best_and_the_log_says_so(distilling
     assert not checkpoint.best_of(tmp_path / "d").exists()
 
 
-def test_stage_2_writes_its_score_and_what_it_is_made_of(tiny_jepa, world_folder, tmp_path, monkeypatch):
+def test_stage_2_writes_its_score_and_what_it_is_made_of(tiny_jepa, world_folder, tmp_path):
     options = [*tiny_jepa, *EVERY, f"--data.root={world_folder}"]
     assert run("jepa-train", *options, "--out", tmp_path / "j") == 0
     told = rows(tmp_path / "j")
@@ -163,9 +162,12 @@ def test_stage_2_writes_its_score_and_what_it_is_made_of(tiny_jepa, world_folder
     assert {path.name for path in (tmp_path / "j" / "best").iterdir()} == {
         "student.safetensors",
         "teacher.safetensors",
+        "predictor.safetensors",
+        "outcome.safetensors",
     }
-    monkeypatch.setattr(Jepa, "kind", "frozen")
-    assert run("jepa-train", *options, "--out", tmp_path / "f") == 0
+    options = [option for option in options if not option.startswith("--student")]
+    still = ["--init", tmp_path / "j", "--targets.kind=frozen"]
+    assert run("jepa-train", *options, *still, "--out", tmp_path / "f") == 0
     for row in rows(tmp_path / "f"):
         weighted = row["heldout/now"] + row["heldout/soon"] + 0.25 * row["heldout/eventually"]
         assert row["heldout/score"] == pytest.approx(-weighted)
