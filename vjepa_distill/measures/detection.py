@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-DRAWS = 2000
+from vjepa_distill.measures.evaluation.intervals import DRAWS, interval
 
 
 def auroc(broken: np.ndarray, sound: np.ndarray) -> float:
@@ -70,5 +70,5 @@ def _kinds(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _estimate(draws: Sequence[float] | np.ndarray, score: float) -> dict[str, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return {"score": score, "low": float(low), "high": float(high)}
+    low, high = interval(np.asarray(draws))
+    return {"score": score, "low": low, "high": high}

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vjepa_distill.measures.evaluation.intervals import estimate, means, skilled
 from vjepa_distill.protocols import Timeline
 
-DRAWS = 2000
 ROWS = 256
 """Rows compared with all others at a time."""
 
@@ -112,8 +112,7 @@ class Horizon:
 
 def skill(files: Sequence[str], error: np.ndarray, floor: np.ndarray) -> dict[str, float]:
     """1 - Σ error / Σ floor of clips [N], and its 95 % interval over resamples of the videos."""
-    sums = _by_video(files, np.stack([error, floor], axis=1))
-    return _estimate(sums, lambda total: 1 - total[..., 0] / np.maximum(total[..., 1], 1e-12))
+    return estimate(skilled(files, _videos(files), error, floor))
 
 
 def retrieval(
@@ -150,20 +149,9 @@ def _found(
 def _averaged(rows: Sequence[tuple[Any, ...]]) -> dict[str, float]:
     """Rows (file, score, chance): their mean, its interval over videos, and the mean chance."""
     files, scores, chances = zip(*rows, strict=True)
-    sums = _by_video(files, np.stack([scores, np.ones(len(scores))], axis=1))
-    return {**_estimate(sums, lambda total: total[..., 0] / total[..., 1]), "chance": float(np.mean(chances))}
+    return estimate(means(files, _videos(files), np.array(scores), chance=float(np.mean(chances))))
 
 
-def _by_video(files: Sequence[str], terms: np.ndarray) -> np.ndarray:
-    """Terms of clips [N, K] summed over each video: [V, K]."""
-    video = np.unique(np.asarray(files), return_inverse=True)[1]
-    sums = np.zeros((video.max() + 1, terms.shape[1]))
-    np.add.at(sums, video, terms)
-    return sums
-
-
-def _estimate(sums: np.ndarray, score: Any) -> dict[str, float]:
-    """A score of summed terms, and its 95 % percentile interval over resamples of the videos."""
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), DRAWS)
-    low, high = np.percentile(score(drawn @ sums), [2.5, 97.5])
-    return {"score": float(score(sums.sum(axis=0))), "low": float(low), "high": float(high)}
+def _videos(files: Sequence[str]) -> np.ndarray:
+    """A number for each row: clips of one file are drawn together."""
+    return np.unique(np.asarray(files), return_inverse=True)[1]

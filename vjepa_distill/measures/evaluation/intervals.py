@@ -56,7 +56,7 @@ def skilled(files: Sequence[str], groups: np.ndarray, error: np.ndarray, floor: 
 def estimate(judged: Judged) -> dict[str, Any]:
     """{"score", "low", "high"}, and "chance" where there is one, from 2000 resamples of the groups."""
     sums = _sums(judged)
-    low, high = _interval(_score(judged.kind, _drawn(len(sums)) @ sums))
+    low, high = interval(_score(judged.kind, _drawn(len(sums)) @ sums))
     found = {"score": judged.score, "low": low, "high": high}
     return found if judged.chance is None else {**found, "chance": judged.chance}
 
@@ -75,7 +75,7 @@ def difference(one: Judged, other: Judged) -> dict[str, Any] | None:
     ]
     drawn = _drawn(len(pair[0]))
     score = [float(_score(one.kind, sums.sum(axis=0))) for sums in pair]
-    low, high = _interval(np.subtract(*(_score(one.kind, drawn @ sums) for sums in pair)))
+    low, high = interval(np.subtract(*(_score(one.kind, drawn @ sums) for sums in pair)))
     return {"score": score[0] - score[1], "low": low, "high": high}
 
 
@@ -105,6 +105,7 @@ def _drawn(count: int) -> np.ndarray:
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS).astype(np.float64)
 
 
-def _interval(scores: np.ndarray) -> tuple[float, float]:
+def interval(scores: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of the scores of resamples."""
     low, high = np.nanpercentile(scores, [2.5, 97.5]) if np.isfinite(scores).any() else (np.nan, np.nan)
     return float(low), float(high)
