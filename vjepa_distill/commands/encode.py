@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from vjepa_distill.settings import Data
+from vjepa_distill.commands.chosen import add_data, add_encoder, add_running
 
 SUMMARY = "Write the frozen features of a folder of videos."
 
@@ -23,18 +23,7 @@ def add_arguments(parser: Any) -> None:
         help="A run folder, an exported .safetensors, or a registered name.",
     )
     add("--out", required=True, help="The .safetensors file to write; file names go beside it as .json.")
-    add(
-        "--options",
-        type=dict[str, Any],
-        default={},
-        help="Options of a registered backbone, e.g. '{depth: 6}'.",
-    )
-    add(
-        "--which",
-        type=Literal["student", "teacher"],
-        default="student",
-        help="Of a jepa-train run: or its average.",
-    )
+    add_encoder(parser)
     add(
         "--space",
         type=Literal["backbone", "teacher"],
@@ -52,12 +41,9 @@ def add_arguments(parser: Any) -> None:
         **FLAG,
         help="The same encoder untrained: the floor of every probe.",
     )
-    add("--batch_size", type=int, default=16, help="Clips in one forward pass.")
-    add("--amp", type=Literal["bf16", "fp32"], default="fp32", help="Precision of matrix products.")
-    add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where it runs.")
-    add("--seed", type=int, default=0, help="Of random weights.")
+    add_running(parser, "fp32")
     add("--overwrite", **FLAG, help="Make features anew that were made otherwise.")
-    parser.add_class_arguments(Data, "data")
+    add_data(parser)
 
 
 def run(chosen: Any) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any
 
+from vjepa_distill.commands.chosen import add_data, add_encoder, add_running
 from vjepa_distill.errors import UserError
-from vjepa_distill.settings import Data
 
 SUMMARY = "Tell what an encoder knows about time, what a stage kept, and how runs differ."
 
@@ -22,24 +22,10 @@ def add_arguments(parser: Any) -> None:
     add("--start", type=str | None, default=None, help="The run it started from; else its config.yaml tells.")
     add("--compare", nargs="+", default=[], help="Other runs, measured on the same videos.")
     add("--out", type=str | None, default=None, help="Folder for evaluation.json; default: the run's own.")
-    add(
-        "--options",
-        type=dict[str, Any],
-        default={},
-        help="Options of a registered backbone, e.g. '{depth: 6}'.",
-    )
-    add(
-        "--which",
-        type=Literal["student", "teacher"],
-        default="student",
-        help="Of a jepa-train run: or its average.",
-    )
-    add("--batch_size", type=int, default=16, help="Clips in one forward pass.")
-    add("--amp", type=Literal["bf16", "fp32"], default="bf16", help="Precision of matrix products.")
-    add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where it runs.")
-    add("--seed", type=int, default=0, help="Of random weights.")
+    add_encoder(parser)
+    add_running(parser, "bf16")
     add("--json", action="store_true", help="Machine-readable: what is written, on stdout.")
-    parser.add_class_arguments(Data, "data")
+    add_data(parser)
 
 
 def run(chosen: Any) -> int:

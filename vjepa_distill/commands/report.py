@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
+
+from vjepa_distill.commands.chosen import add_device
 
 SUMMARY = "Make one HTML page of runs: curves, tables, pictures."
 
@@ -19,7 +21,7 @@ def add_arguments(parser: Any) -> None:
         help="Where the videos are now, if not where the run read them.",
     )
     add("--clips", type=int, default=6, help="Held-out clips that are shown; 0: no pictures.")
-    add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where it runs.")
+    add_device(parser)
 
 
 def run(chosen: Any) -> int:

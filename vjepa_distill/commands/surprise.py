@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import Any
 
-from vjepa_distill.settings import Data
+from vjepa_distill.commands.chosen import add_data, add_device
 
 SUMMARY = "Find the moments that a jepa-train run did not foresee."
 
@@ -17,8 +17,8 @@ def add_arguments(parser: Any) -> None:
     add("--out", default="surprise.csv", help="The CSV file to write: file, second, surprise.")
     add("--top", type=int, default=10, help="How many moments are printed.")
     add("--horizon", type=int, default=1, help="From how many tubelets before each is foretold.")
-    add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where it runs.")
-    parser.add_class_arguments(Data, "data")
+    add_device(parser)
+    add_data(parser)
 
 
 def run(chosen: Any) -> int:
