@@ -16,6 +16,8 @@ from vjepa_distill.settings.older import completed
 from vjepa_distill.settings.run import check_format
 
 CONFIG = "config.yaml"
+BEST = "best"
+"""The folder in a run's own where the best step's exports are."""
 # What may differ between a run and its continuation without changing what is computed.
 FREE = {"out", "resume", "overwrite", "log_every", "eval_every", "save_every", "keep", "threads", "device"}
 FREE |= {"trouble"}  # what stopped a run may be answered otherwise when it is gone on with
@@ -38,12 +40,29 @@ def check(config: Run) -> None:
         )
 
 
+def stored(run: Path | str) -> dict[str, Any] | None:
+    """The settings that a run wrote down, as they lie there; None where there are none.
+
+    UserError for a file that cannot be read or holds something else.
+    """
+    path = Path(run) / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise UserError(f"{path} cannot be read: {str(problem).splitlines()[0]}") from problem
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no settings: expected those that a run writes")
+    return found
+
+
 def format_of(config: Run) -> int:
     """The format of a run's settings; a continuation keeps that of the run, whatever the caller's has."""
-    stored = Path(config.out) / CONFIG
-    if not (config.resume and stored.exists()):
+    before = stored(config.out) if config.resume else None
+    if before is None:
         return config.format
-    found = yaml.safe_load(stored.read_text(encoding="utf-8")).get("format", 1)
+    found = before.get("format", 1)
     check_format(found)
     return found
 
@@ -71,10 +90,10 @@ def _listed(value: Any) -> Any:
 
 def _check_same(config: Run, run: Path) -> None:
     """A continuation computes the same thing: settings that would change it are refused by name."""
-    if not (run / CONFIG).exists():
+    written = stored(run)
+    if written is None:
         raise UserError(f"--resume: {run} holds no {CONFIG}; start the run without --resume")
-    before = completed(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))
-    now = plain(config)
+    before, now = completed(written), plain(config)
     for settings in (before, now):
         for name in FREE:
             settings.pop(name, None)

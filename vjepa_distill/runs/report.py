@@ -9,15 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 import vjepa_distill
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
 from vjepa_distill.pages import page
 from vjepa_distill.pages.contents import Clips, RunFacts
 from vjepa_distill.runs import distill, encoders, scenes
-from vjepa_distill.runs.folder import CONFIG
+from vjepa_distill.runs.folder import BEST, CONFIG, stored
 from vjepa_distill.settings import DistillConfig, JepaConfig
 from vjepa_distill.settings.plain import settings
 
@@ -69,20 +67,15 @@ def config_of(folder: Path) -> DistillConfig | JepaConfig:
     """The settings that a run wrote down. UserError for a folder that is no run's."""
     if not folder.is_dir():
         raise UserError(f"there is no run folder {folder}: give one that distill or jepa-train wrote")
-    try:
-        stored = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    told = stored(folder)
+    if told is None:
         raise UserError(
             f"{folder} holds no {CONFIG}, so it is no run of ours: give one that distill or jepa-train wrote"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise UserError(f"{folder / CONFIG} cannot be read: {str(problem).splitlines()[0]}") from problem
-    if not isinstance(stored, Mapping):
-        raise UserError(f"{folder / CONFIG} holds no settings: expected those that a run writes")
+        )
     name = str(folder / CONFIG)
-    if "teachers" in stored:
-        return settings(DistillConfig, stored, name)
-    return settings(JepaConfig, stored, name)
+    if "teachers" in told:
+        return settings(DistillConfig, told, name)
+    return settings(JepaConfig, told, name)
 
 
 def names(folders: Sequence[Path]) -> list[str]:
@@ -123,10 +116,10 @@ def facts_of(
 def _best(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The step whose exports lie in best/, where there are some."""
     scored = [(row["heldout/score"], row["step"]) for row in rows if row.get("heldout/score") is not None]
-    if not scored or not (folder / "best").is_dir():
+    if not scored or not (folder / BEST).is_dir():
         return []
     score, step = max(scored, key=lambda one: one[0])
-    return [("best step", f"{step}, score {score:.3f}: {folder / 'best'}")]
+    return [("best step", f"{step}, score {score:.3f}: {folder / BEST}")]
 
 
 def _floors(config: DistillConfig | JepaConfig) -> dict[str, float]:

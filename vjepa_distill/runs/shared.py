@@ -131,8 +131,8 @@ def export_best(loop: Loop, export: Callable[[Path, dict[str, Any]], None]) -> N
         if best:
             run = Path(loop.config.out)
             loop.stage.load_state_dict(checkpoint.load(checkpoint.best_of(run))["stage"], strict=True)
-            export(run / "best", {"steps": best.step, "score": best.score})
-            words += f": {run / 'best'}"
+            export(run / folder.BEST, {"steps": best.step, "score": best.score})
+            words += f": {run / folder.BEST}"
         loop.log.say(words)
 
 

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.runs import encoders, exports
-from vjepa_distill.runs.folder import CONFIG
+from vjepa_distill.runs.folder import BEST, stored
 from vjepa_distill.settings import Component
-
-BEST = "best"
-"""The folder in a run's own where the best step's encoders are."""
 
 
 @dataclass
@@ -75,10 +71,9 @@ def start_of(source: str | Path, notes: list[str]) -> str | None:
     if path is None:
         return None
     run = path.parent.parent if path.parent.name == BEST else path.parent
-    config = run / CONFIG
-    if not config.is_file():
+    told = stored(run)
+    if told is None:
         return None
-    told = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     begun = told.get("init") or (told.get("student") or {}).get("name")
     try:
         if begun and exports.locate(begun):
