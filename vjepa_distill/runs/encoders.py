@@ -11,7 +11,7 @@ from vjepa_distill import registry
 from vjepa_distill.errors import UserError, accident, out_of_memory
 from vjepa_distill.protocols import Backbone, Layered, ModuleLike, Recomputing, Timeline
 from vjepa_distill.runs import exports
-from vjepa_distill.settings import Component, Term
+from vjepa_distill.settings import Component, JepaConfig, Term
 from vjepa_distill.tokens import Grid
 from vjepa_distill.training.optim import Precision
 
@@ -35,6 +35,11 @@ def build(component: Component) -> Backbone:
             f"embed_dim and a method grid(T, H, W); {CONTRACT} {component.name}"
         )
     return cast(Backbone, encoder)
+
+
+def timeline_of(config: JepaConfig) -> Timeline:
+    """NOW, SOON and EVENTUALLY in tubelets."""
+    return Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
 
 
 def grid_of(name: str, encoder: Backbone, clip: tuple[int, int, int]) -> Grid:

@@ -113,10 +113,8 @@ def _one(
     began = time.monotonic()
     data = place.data
     grids = tried(chosen.encoders, place)
-    decoder = videos.decoder_of(data)
-    index = videos.index_of(data, decoder)
-    recipe = videos.recipe_of(data, train=False)
-    views = Views(index.good, index.root, recipe, decoder, seconds)
+    index, recipe = place.index, videos.recipe_of(data, train=False)
+    views = Views(index.good, index.root, recipe, place.decoder, seconds)
     loader = Loader(views, batch_size, workers=data.workers, timeout=data.timeout, max_bad=1.0)
     future = future_of(source, place)
     with progress("evaluating") as update:

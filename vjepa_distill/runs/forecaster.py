@@ -45,7 +45,7 @@ def export_forecaster(
 def shape_of(stage: Jepa, config: JepaConfig) -> dict[str, Any]:
     """What builds a predictor, and says whose tokens it foretells, for the metadata."""
     dim, target_dim = stage.student.embed_dim, stage.predictor.out.out_features
-    taught, head = config.targets.other, stage.head if stage.other else None
+    taught, head = config.targets.other, stage.head
     return {
         "predictor": {"dim": dim, **vars(config.predictor), "target_dim": target_dim},
         "timeline": list(stage.timeline),
@@ -115,6 +115,14 @@ def load_forecaster(run: Path | str) -> Forecaster:
     exports.fill(parts_of(forecaster), path)
     # What took a gradient still may: torch folds products of such weights in another way, to other last bits.
     return forecaster.eval()
+
+
+def check_frames(model: Forecaster, num_frames: int) -> None:
+    """UserError for clips that are no longer those of the run."""
+    if num_frames != model.frames:
+        raise UserError(
+            f"--data.num_frames {num_frames}: the run foretells clips of {model.frames} frames, leave it out"
+        )
 
 
 def located(run: Path | str) -> Path:

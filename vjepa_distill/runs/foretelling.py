@@ -9,12 +9,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from vjepa_distill.data.stretches import starts
-from vjepa_distill.errors import UserError
 from vjepa_distill.measures.evaluation.horizon import Horizon
 from vjepa_distill.measures.evaluation.intervals import Judged, skilled
 from vjepa_distill.protocols import DecodeError
 from vjepa_distill.runs import exports, videos
-from vjepa_distill.runs.forecaster import PREDICTOR, load_forecaster
+from vjepa_distill.runs.forecaster import PREDICTOR, check_frames, load_forecaster
 from vjepa_distill.runs.place import Place
 
 
@@ -23,12 +22,9 @@ def future_of(source: str | Path | nn.Module, place: Place) -> Foretelling | Non
     path = None if isinstance(source, nn.Module) else exports.locate(source)
     if path is None or not path.with_name(PREDICTOR).is_file():
         return None
-    if exports.clip_of(path)["num_frames"] != place.data.num_frames:
-        raise UserError(
-            f"{source} foretells clips of {exports.clip_of(path)['num_frames']} frames, and data.num_frames "
-            f"is {place.data.num_frames}: leave that out"
-        )
-    return Foretelling(load_forecaster(path.parent), place)
+    forecaster = load_forecaster(path.parent)
+    check_frames(forecaster, place.data.num_frames)
+    return Foretelling(forecaster, place)
 
 
 class Foretelling:
@@ -51,14 +47,12 @@ class Foretelling:
 
     def _add_starts(self, files: set[str]) -> None:
         """Other starts of the same videos, where these are long enough to have some."""
-        data = self.place.data
-        decoder = videos.decoder_of(data)
-        index, recipe = videos.index_of(data, decoder), videos.recipe_of(data, train=False)
-        for entry in index.good if self.horizon.outcomes else ():
+        place, recipe = self.place, videos.recipe_of(self.place.data, train=False)
+        for entry in place.index.good if self.horizon.outcomes else ():
             if entry.path not in files:
                 continue
             try:
-                clips = starts(entry, index.root, recipe, decoder)
+                clips = starts(entry, place.index.root, recipe, place.decoder)
             except DecodeError:
                 continue  # its clip could be read, and is counted: a later part cannot
             if clips is not None:

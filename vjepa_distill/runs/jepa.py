@@ -40,7 +40,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
             world.log.say(start.words)
         other = targets.other_of(config, world.log)
         width = other.teacher.embed_dim if other else student.embed_dim
-        timeline = Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
+        timeline = encoders.timeline_of(config)
         check_grid(student, config, timeline)
         layers = encoders.layer_widths(student, config.data.clip)
         objectives = encoders.objectives(config.objectives, student.embed_dim, timeline, width, layers)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
+from vjepa_distill.data.index import Index
 from vjepa_distill.errors import UserError
 from vjepa_distill.measures.evaluation.collect import Watching
 from vjepa_distill.measures.evaluation.intervals import Judged
 from vjepa_distill.measures.table import groups_of
-from vjepa_distill.runs import encoders
+from vjepa_distill.protocols import Decoder
+from vjepa_distill.runs import encoders, videos
 from vjepa_distill.settings import Data
 from vjepa_distill.training.optim import Precision
 
@@ -30,6 +33,16 @@ class Place:
     """The labels by file; empty without."""
     exclude: Sequence[str]
     """The columns that make groups of videos."""
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """What reads the videos."""
+        return videos.decoder_of(self.data)
+
+    @cached_property
+    def index(self) -> Index:
+        """Which videos there are, listed when first asked."""
+        return videos.index_of(self.data, self.decoder)
 
 
 class Future(Watching, Protocol):

@@ -102,7 +102,7 @@ def timeline_of(config: DistillConfig | JepaConfig) -> Timeline | None:
     """NOW, SOON and EVENTUALLY in tubelets; None for a run that has no such parts."""
     if isinstance(config, DistillConfig):
         return None
-    return Timeline(*(frames // config.tubelet for frames in vars(config.spans).values()))
+    return encoders.timeline_of(config)
 
 
 def masks_of(

@@ -16,7 +16,7 @@ from vjepa_distill.files import write_atomic
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import DecodeError, Decoder
 from vjepa_distill.runs import encode, encoders, videos
-from vjepa_distill.runs.forecaster import load_forecaster
+from vjepa_distill.runs.forecaster import check_frames, load_forecaster
 from vjepa_distill.settings import Data
 from vjepa_distill.stages.forecast import Forecaster
 
@@ -67,10 +67,7 @@ def surprise(
 
 def check(model: Forecaster, data: Data, horizon: int) -> None:
     """UserError for clips that are no longer those of the run, and for a horizon it does not have."""
-    if data.num_frames != model.frames:
-        raise UserError(
-            f"--data.num_frames {data.num_frames}: the run foretells clips of {model.frames}, leave it out"
-        )
+    check_frames(model, data.num_frames)
     if not 1 <= horizon <= model.timeline.soon:
         raise UserError(f"--horizon {horizon}: the run foretells 1 to {model.timeline.soon} tubelets")
 

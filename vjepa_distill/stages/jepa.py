@@ -54,6 +54,7 @@ class Jepa(nn.Module):
     ) -> None:
         super().__init__()
         self.student, self.kind = student, kind
+        self.head: nn.Module | None = None
         if other:
             self.teacher = other.teacher.requires_grad_(False).eval()
             self.standardisers = registered({"targets": other.standardiser})
