@@ -16,6 +16,7 @@ from vjepa_distill.modules.heads import Predictor, Projector
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.objectives.context import Context
 from vjepa_distill.objectives.dynamics import Dynamics
+from vjepa_distill.objectives.retain import Retain
 from vjepa_distill.objectives.sigreg import SIGReg
 from vjepa_distill.objectives.temporal import Eventually, Now, Soon
 from vjepa_distill.protocols import Batch, Timeline
@@ -28,6 +29,7 @@ ROWS = 4
 VIDEOS = torch.tensor([1, 2, 1, 3])
 KINDS = ["ema", "frozen", "student", "other"]
 WEIGHTS = {"now": 1.0, "soon": 1.0, "eventually": 0.25, "context": 0.5, "dynamics": 0.5, "sigreg": 0.5}
+WEIGHTS |= {"moments": 0.5, "retain": 0.5}
 
 
 def build():
@@ -53,6 +55,8 @@ def sharper(kind):
         "soon": Soon(24, timeline),
         "context": Context(24, timeline, layers=[24, 24], **masks),
         "dynamics": Dynamics(24, timeline, (1, 2), weighting=2.0, target_dim=width),
+        "moments": Dynamics(24, timeline, of="tubelets", distance="cosine", target_dim=width),
+        "retain": Retain(24, timeline, target_dim=width),
         "sigreg": SIGReg(24, timeline, directions=16, rows=8),
     }
     predictor = Predictor(24, 12, 1, 2, anchor="kernel", target_dim=width)

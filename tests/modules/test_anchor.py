@@ -66,6 +66,22 @@ def test_it_equals_a_loop_over_pairs_and_so_do_its_gradients():
         torch.testing.assert_close(p.grad, leaves[name].grad, atol=1e-11, rtol=0)
 
 
+def test_of_the_future_alone_it_copies_the_same_and_nothing_among_the_seen():
+    both, future = anchor_of(6), Anchor(6, future_only=True).double()
+    future.load_state_dict(both.state_dict())
+    seen, keep, query = scattered(3, 17, 11, 6)
+    said, all_said = future(seen, keep, query, GRID), both(seen, keep, query, GRID)
+    kinds = set()
+    for row in range(3):
+        tubelets = {int(place) // GRID.cells for place in keep[row]}
+        for m, place in enumerate(query[row].tolist()):
+            known = place // GRID.cells in tubelets
+            kinds.add(known)
+            expected = torch.zeros(6, dtype=torch.float64) if known else all_said[row, m]
+            torch.testing.assert_close(said[row, m], expected, atol=1e-14, rtol=0)
+    assert kinds == {True, False}
+
+
 @pytest.mark.parametrize("now", [1, 2])
 def test_the_last_seen_tubelet_is_copied_at_any_horizon(now):
     grid = Grid(20, 4, 4)

@@ -19,20 +19,29 @@ class Says(torch.nn.Module):
         return self.said
 
 
-def plain(said, target, steps, weighting):
+def l1(z, change):
+    return (z - change).abs().mean()
+
+
+def one_minus_cosine(z, change):
+    return 1 - (z @ change) / (z.norm() * change.norm()) if z.norm() > 0 else torch.ones_like(z[0])
+
+
+def plain(said, target, steps, weighting, away=l1, cells=GRID.cells):
     """Loss and floor, one place after the other. said [B, L, steps * D]."""
-    width, cells = target.shape[-1], GRID.cells
+    width = target.shape[-1]
     losses, floors = [], []
     for number, step in enumerate(steps):
         for row in range(len(target)):
-            places = range(GRID.length - step * cells)
+            places = range(target.shape[1] - step * cells)
             changes = [target[row][p + step * cells] - target[row][p] for p in places]
             moved = [change.abs().mean() for change in changes]
             weights = [(m / (sum(moved) / len(moved))) ** weighting for m in moved]
             z = said[row][:, number * width : (number + 1) * width]
-            errors = [(z[p] - change).abs().mean() for p, change in zip(places, changes, strict=True)]
+            errors = [away(z[p], change) for p, change in zip(places, changes, strict=True)]
+            nothing = [away(torch.zeros_like(change), change) for change in changes]
             losses.append(sum(w * e for w, e in zip(weights, errors, strict=True)) / sum(weights))
-            floors.append(sum(w * m for w, m in zip(weights, moved, strict=True)) / sum(weights))
+            floors.append(sum(w * n for w, n in zip(weights, nothing, strict=True)) / sum(weights))
     return sum(losses) / len(losses), sum(floors) / len(floors)
 
 
@@ -47,6 +56,44 @@ def test_it_equals_a_loop(weighting, hidden):
     expected, floor = plain(objective.head(student), target, (1, 3), weighting)
     torch.testing.assert_close(loss, expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(latents.notes["dynamics/skill"], 1 - expected.detach() / floor)
+
+
+@pytest.mark.parametrize("of", ["places", "tubelets"])
+@pytest.mark.parametrize("distance", ["l1", "cosine"])
+def test_of_places_or_of_tubelets_by_either_distance_it_equals_the_loop(of, distance):
+    torch.manual_seed(0)
+    objective = Dynamics(8, TIMELINE, (1, 3), of=of, distance=distance, target_dim=5).double()
+    student, target = noise(3, GRID.length, 8), noise(3, GRID.length, 5, seed=1)
+    latents = latents_of(objective, student, target)
+    loss = objective(latents)
+    cells = GRID.cells
+    if of == "tubelets":
+        student, target = (
+            torch.stack([z[:, t * cells : (t + 1) * cells].mean(dim=1) for t in range(GRID.t)], dim=1)
+            for z in (student, target)
+        )
+        cells = 1
+    away = l1 if distance == "l1" else one_minus_cosine
+    expected, floor = plain(objective.head(student), target, (1, 3), 1.0, away, cells)
+    torch.testing.assert_close(loss, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(latents.notes["dynamics/skill"], 1 - expected.detach() / floor)
+    loss.backward()
+    assert all(p.grad.abs().max() > 0 for p in objective.parameters())
+
+
+def test_by_tubelets_what_only_changes_places_has_not_changed():
+    """Two cells swap their tokens at every tubelet: each place moves, the picture's mean does not."""
+    token = noise(1, GRID.cells, 5)
+    swapped = token.clone()
+    swapped[:, [0, 1]] = token[:, [1, 0]]
+    target = torch.cat([token, swapped, token, swapped], dim=1)
+    losses = {}
+    for of in ("places", "tubelets"):
+        objective = Dynamics(8, TIMELINE, (1,), of=of, target_dim=5).double()
+        objective.head = Says(torch.zeros(1, 48 if of == "places" else 4, 5, dtype=torch.float64))
+        losses[of] = objective(latents_of(objective, noise(1, GRID.length, 8), target))
+    assert losses["places"] > 0.1
+    assert losses["tubelets"] < 1e-12
 
 
 def test_what_stands_still_counts_nothing():
@@ -108,6 +155,8 @@ def test_a_world_of_constant_velocity_is_learned_to_skill_one():
         ({"steps": (4, 9)}, r"steps=\[4, 9\]: give tubelets ahead from 1 to 3"),
         ({"steps": (0, 1)}, "give tubelets ahead"),
         ({"weighting": -1.0}, "weighting=-1.0: give 0 or more"),
+        ({"of": "cells"}, "of=cells: give places or tubelets"),
+        ({"distance": "l2"}, "distance=l2: give l1 or cosine"),
     ],
 )
 def test_impossible_options_are_refused(options, words):

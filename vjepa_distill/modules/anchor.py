@@ -21,10 +21,14 @@ class Anchor(nn.Module):
     so that the last one is copied at any horizon; z̄ is the mean of what was seen, which is said far from all
     of it. g [D] starts at one; τ, σ in cells of the grid and ε are learned, and stay positive. No gradient
     goes into the tokens.
+
+    future_only: zero at places in tubelets of which something was seen: what is hidden among the seen is
+        another question than what comes, and a copy of its neighbours a worse start.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, future_only: bool = False) -> None:
         super().__init__()
+        self.future_only = future_only
         self.gain = nn.Parameter(torch.ones(dim))
         self.log_time = nn.Parameter(torch.tensor(TIME).log())
         self.log_space = nn.Parameter(torch.tensor(SPACE).log())
@@ -40,16 +44,22 @@ class Anchor(nn.Module):
             weighted = torch.cat([z, torch.ones_like(z[..., :1])], dim=-1)
             volume = z.new_zeros(len(z), grid.length, weighted.shape[-1])
             volume = volume.scatter(1, keep.unsqueeze(-1).expand_as(weighted), weighted).unflatten(1, grid)
-            volume = torch.einsum("btu,buhwd->bthwd", self._in_time(keep, grid).to(z.dtype), volume)
+            nearest, weights = self._in_time(keep, grid)
+            volume = torch.einsum("btu,buhwd->bthwd", weights.to(z.dtype), volume)
             for axis, size in ((2, grid.h), (3, grid.w)):
                 volume = _along(axis, self._in_space(size, z.device).to(z.dtype), volume)
             found = take(volume.flatten(1, 3), query)
             shrink = self.log_shrink.exp().to(z.dtype)
             mean = z.mean(dim=1, keepdim=True)
-            return self.gain.to(z.dtype) * (found[..., :-1] + shrink * mean) / (found[..., -1:] + shrink)
+            copied = self.gain.to(z.dtype) * (found[..., :-1] + shrink * mean) / (found[..., -1:] + shrink)
+            if self.future_only:
+                ahead = nearest.gather(1, coordinates(grid, query.device)[:, 0][query]) > 0
+                copied = copied * ahead.unsqueeze(-1)
+            return copied
 
-    def _in_time(self, keep: Tensor, grid: Grid) -> Tensor:
-        """[B, t, t]: the weight of a tubelet (last) for one that asks, for rows see different tubelets."""
+    def _in_time(self, keep: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """For each tubelet of a row [B, t] how far the nearest seen one is, and the weights of all [B, t, t]
+        (seen last) for it."""
         tubelet = coordinates(grid, keep.device)[:, 0]
         has = torch.zeros(len(keep), grid.t, dtype=torch.bool, device=keep.device)
         has = has.scatter(1, tubelet[keep], True)
@@ -57,7 +67,7 @@ class Anchor(nn.Module):
         away = (place[:, None] - place[None]).abs().expand(len(keep), -1, -1)
         nearest = away.masked_fill(~has[:, None], grid.t).amin(dim=2, keepdim=True)
         later = (away - nearest).clamp_min(0).to(self.log_time.dtype)  # of integers fp64 would make fp32
-        return torch.exp(-later / self.log_time.exp())
+        return nearest.squeeze(2), torch.exp(-later / self.log_time.exp())
 
     def _in_space(self, size: int, device: torch.device) -> Tensor:
         """[size, size]: the weight of a row (or column) for one that asks."""

@@ -29,7 +29,8 @@ class Predictor(nn.Module):
     With ``rope`` ("rotary", or "vjepa2" for V-JEPA 2's weights) queries and keys are turned by the position
     of every token instead.
 
-    With ``anchor="kernel"`` it predicts the change from a smoothed copy of what was seen, and at first none.
+    With ``anchor="kernel"`` it predicts the change from a smoothed copy of what was seen, and at first none;
+    with ``anchor="future"`` so only what lies in tubelets of which nothing was seen.
     target_dim: width of the tokens that are predicted, where it is not the context's.
     """
 
@@ -42,7 +43,7 @@ class Predictor(nn.Module):
         context_positions: bool = True,
         project_positions: bool = False,
         rope: str | None = None,
-        anchor: Literal["kernel", "none"] = "none",
+        anchor: Literal["kernel", "future", "none"] = "none",
         target_dim: int | None = None,
     ) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Predictor(nn.Module):
         self.out = nn.Linear(width, target_dim or dim)
         self.apply(init_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.anchor = Anchor(target_dim or dim) if anchor == "kernel" else None
+        self.anchor = None if anchor == "none" else Anchor(target_dim or dim, anchor == "future")
         if self.anchor:
             nn.init.zeros_(self.out.weight)
         self.checkpointing = False

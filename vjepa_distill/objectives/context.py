@@ -81,10 +81,14 @@ def nearness(split: Split, grid: Grid) -> Tensor:
 
 
 def weighted_l1(z: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute difference of [B, M, D], tokens weighted by [B, M] whose scale does not matter.
+    """Mean absolute difference of [B, M, D], tokens weighted by [B, M]."""
+    return weighted((promote(z) - promote(target)).abs().mean(dim=-1), weights)
+
+
+def weighted(each: Tensor, weights: Tensor) -> Tensor:
+    """The mean of [B, M], weighted by [B, M] whose scale does not matter.
 
     Every clip counts the same, so that ranks may be averaged; one whose weights are all 0 adds 0.
     """
-    each = (promote(z) - promote(target)).abs().mean(dim=-1)
     total = weights.sum(dim=1).clamp_min(torch.finfo(weights.dtype).tiny)
     return ((each * weights).sum(dim=1) / total).mean()

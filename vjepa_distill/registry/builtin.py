@@ -38,6 +38,7 @@ def register_objectives(register: Register) -> None:
     sharper = "vjepa_distill.objectives"
     register("context", f"{sharper}.context:Context", summary="predict what was seen, too, at several layers")
     register("dynamics", f"{sharper}.dynamics:Dynamics", summary="say how each place changes; motion counts")
+    register("retain", f"{sharper}.retain:Retain", summary="hold on to what the tokens of the start said")
     register("sigreg", f"{sharper}.sigreg:SIGReg", summary="keep tokens Gaussian, against collapse")
     register("match", "vjepa_distill.objectives.match:Match", summary="match the teacher's tokens one by one")
 

@@ -103,8 +103,19 @@ def check_masks(stage: Jepa, config: JepaConfig) -> None:
         view.split(grid, Draw(config.seed, torch.zeros(1, dtype=torch.int64)))
 
 
+STILL = {
+    "frozen": "the student as the run started, which holds still",
+    "student": "the student itself, without gradient",
+}
+"""Teachers that do not follow by EMA."""
+
+
 def momentum_of(config: JepaConfig, log: RunLog) -> Callable[[int], float]:
-    """The teacher's momentum by step, its half-life resolved to steps and said."""
+    """The momentum of an EMA teacher by step, its half-life resolved to steps; who teaches is said."""
+    if config.targets.kind != "ema":
+        if not config.targets.name:
+            log.say(f"teacher: {STILL[config.targets.kind]}")
+        return functools.partial(ema_momentum, total=config.steps, fixed=(1.0, 1.0))
     if config.ema.half_life is None:
         return functools.partial(ema_momentum, total=config.steps, fixed=config.ema.momentum)
     steps = resolve(config.ema.half_life, config.steps, "ema.half_life")

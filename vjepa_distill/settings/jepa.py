@@ -37,8 +37,9 @@ class PredictorConfig:
     """Positions of the student's width through a Linear layer, as in the scaffold."""
     rope: Literal["rotary", "vjepa2"] | None = None
     """Turn queries and keys by their position instead of adding it; vjepa2 for V-JEPA 2's weights alone."""
-    anchor: Literal["kernel", "none"] = "kernel"
-    """Predict the change from a smoothed copy of what was seen, which is none at first; none: the tokens."""
+    anchor: Literal["kernel", "future", "none"] = "kernel"
+    """Predict the change from a smoothed copy of what was seen, which is none at first; future: of tubelets
+    not seen at all; none: the tokens."""
 
     def __post_init__(self) -> None:
         settle(self)
