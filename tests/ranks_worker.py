@@ -56,7 +56,7 @@ def sharper(kind):
         "context": Context(24, timeline, layers=[24, 24], **masks),
         "dynamics": Dynamics(24, timeline, (1, 2), weighting=2.0, target_dim=width),
         "moments": Dynamics(24, timeline, of="tubelets", distance="cosine", target_dim=width),
-        "retain": Retain(24, timeline, target_dim=width),
+        "retain": Retain(24, timeline, parts=True, **masks),
         "sigreg": SIGReg(24, timeline, directions=16, rows=8),
     }
     predictor = Predictor(24, 12, 1, 2, anchor="kernel", target_dim=width)

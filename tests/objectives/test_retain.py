@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from tests.objectives.latents import GRID, TIMELINE, latents_of, noise
 from vjepa_distill.errors import UserError
 from vjepa_distill.objectives.retain import Retain
+from vjepa_distill.objectives.temporal import Now, Soon
 
 
 def normed(z):
@@ -71,6 +72,24 @@ def test_forgetting_costs():
     assert loss > 0.05
     loss.backward()
     assert forgotten.grad.abs().max() > 0
+
+
+def test_with_parts_half_of_it_is_what_now_alone_and_the_masks_leave():
+    objective = Retain(8, TIMELINE, parts=True, short=(2, 0.3), long=(1, 0.5)).double()
+    student, target = noise(3, GRID.length, 8), noise(3, GRID.length, 8, seed=1)
+    latents = latents_of(objective, student, target)
+    apart = (normed(student) - target).square().mean(dim=-1)
+    whole, *parts = [
+        torch.stack(
+            [row[keep].mean() for row, keep in zip(apart, latents.splits[view].keep, strict=True)]
+        ).mean()
+        for view in objective.views()
+    ]
+    assert [latents.splits[view].keep.shape[1] < GRID.length for view in objective.views()] == [False] + [
+        True
+    ] * 3
+    torch.testing.assert_close(objective(latents), (whole + sum(parts) / 3) / 2, atol=1e-6, rtol=0)
+    assert set(objective.parts) == {*Now(8, TIMELINE, (2, 0.3), (1, 0.5)).views(), *Soon(8, TIMELINE).views()}
 
 
 def test_targets_of_another_width_are_said_through_the_map():
