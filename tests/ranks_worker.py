@@ -59,7 +59,8 @@ def sharper(kind):
         "retain": Retain(24, timeline, parts=True, **masks),
         "sigreg": SIGReg(24, timeline, directions=16, rows=8),
     }
-    predictor = Predictor(24, 12, 1, 2, anchor="kernel", target_dim=width)
+    anchor = "anomaly" if kind == "frozen" else "kernel"
+    predictor = Predictor(24, 12, 1, 2, anchor=anchor, target_dim=width, cells=(3, 4))
     other = Other(VideoViT(1, 16, 2, 2.0, (2, 4, 4)), Standardiser(16), Projector(24, 16))
     given = {"kind": "frozen", "other": other} if kind == "other" else {"kind": kind}
     return Jepa(student, predictor, objectives, timeline, lambda _: 0.8, "prefix", **given).double()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vjepa_distill.modules.anchor import Anchor
+from vjepa_distill.modules.anchor import Anchor, AnomalyAnchor
 from vjepa_distill.tokens import Grid, coordinates
 
 GRID = Grid(4, 3, 5)
@@ -66,20 +66,85 @@ def test_it_equals_a_loop_over_pairs_and_so_do_its_gradients():
         torch.testing.assert_close(p.grad, leaves[name].grad, atol=1e-11, rtol=0)
 
 
-def test_of_the_future_alone_it_copies_the_same_and_nothing_among_the_seen():
-    both, future = anchor_of(6), Anchor(6, future_only=True).double()
-    future.load_state_dict(both.state_dict())
+def test_of_anomalies_it_copies_what_differs_from_the_usual_and_adds_that_again():
+    torch.manual_seed(2)
+    plain, anchor = anchor_of(6), AnomalyAnchor(6, (GRID.h, GRID.w)).double()
+    with torch.no_grad():
+        anchor.load_state_dict(plain.state_dict(), strict=False)
+        anchor.usual.copy_(noise_of(6, GRID.h, GRID.w) / 10)
+        anchor.log_forget.fill_(math.log(0.07))
     seen, keep, query = scattered(3, 17, 11, 6)
-    said, all_said = future(seen, keep, query, GRID), both(seen, keep, query, GRID)
-    kinds = set()
-    for row in range(3):
-        tubelets = {int(place) // GRID.cells for place in keep[row]}
-        for m, place in enumerate(query[row].tolist()):
-            known = place // GRID.cells in tubelets
-            kinds.add(known)
-            expected = torch.zeros(6, dtype=torch.float64) if known else all_said[row, m]
-            torch.testing.assert_close(said[row, m], expected, atol=1e-14, rtol=0)
-    assert kinds == {True, False}
+    usual = 10 * anchor.usual.detach().flatten(1).T
+    expected = []
+    for z, kept, asked in zip(seen, keep.tolist(), query.tolist(), strict=True):
+        apart = torch.stack([token - usual[k % GRID.cells] for token, k in zip(z, kept, strict=True)])
+        # δ below the line alone: a token of zeros seen with the weight δ, of which the mean does not know
+        copied = pairwise(apart[None], torch.tensor([kept]), torch.tensor([asked]), GRID, **parts(anchor))[0]
+        weight = torch.stack([total_weight(kept, q, anchor) for q in asked])[:, None]
+        copied = copied * weight / (weight + 0.07)
+        expected.append(torch.stack([usual[q % GRID.cells] for q in asked]) + copied)
+    torch.testing.assert_close(anchor(seen, keep, query, GRID), torch.stack(expected), atol=1e-12, rtol=0)
+
+
+def noise_of(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def parts(anchor):
+    return {name: getattr(anchor, name) for name in ("gain", "log_time", "log_space", "log_shrink")}
+
+
+def total_weight(kept, q, anchor):
+    """Σ_k κ(q,k) + ε."""
+    places = [(i, j, k) for i in range(GRID.t) for j in range(GRID.h) for k in range(GRID.w)]
+    nearest = min(abs(places[q][0] - places[k][0]) for k in kept)
+    total = anchor.log_shrink.exp()
+    for k in kept:
+        dt, dh, dw = (abs(a - b) for a, b in zip(places[q], places[k], strict=True))
+        total = total + torch.exp(
+            -(dt - nearest) / anchor.log_time.exp() - (dh**2 + dw**2) / (2 * anchor.log_space.exp() ** 2)
+        )
+    return total.detach()
+
+
+def test_before_anything_is_usual_the_last_seen_tubelet_is_copied():
+    grid = Grid(6, 4, 4)
+    keep, query = torch.arange(16).expand(2, -1), torch.arange(16, 96).expand(2, -1)
+    seen = noise_of(2, 16, 8)
+    said = AnomalyAnchor(8, (4, 4)).double()(seen, keep, query, grid)
+    last = seen.repeat(1, 5, 1)
+    assert (said - last).abs().mean() < 0.06 * last.abs().mean()
+
+
+def test_all_of_an_anchor_of_anomalies_learns_and_the_usual_is_found():
+    """Tokens that are the usual one of their cell and noise: the usual one is learned, in few steps."""
+    grid, torch_cells = Grid(2, 3, 4), noise_of(12, 5)
+    anchor = AnomalyAnchor(5, (3, 4)).double()
+    optimizer = torch.optim.AdamW(anchor.parameters(), lr=5e-3)
+    for step in range(200):
+        g = torch.Generator().manual_seed(step)
+        target = torch_cells.repeat(1, 2, 1).reshape(24, 5) + torch.randn(8, 24, 5, generator=g).double() / 3
+        order = torch.stack([torch.randperm(12, generator=g) for _ in range(8)])
+        keep, query = (torch.cat([part, part + 12], dim=1) for part in (order[:, :6], order[:, 6:]))
+        seen = target.gather(1, keep[..., None].expand(-1, -1, 5))
+        asked = target.gather(1, query[..., None].expand(-1, -1, 5))
+        optimizer.zero_grad()
+        loss = (anchor(seen, keep, query, grid) - asked).abs().mean()
+        loss.backward()
+        optimizer.step()
+    assert all(p.grad.abs().max() > 0 for p in anchor.parameters())
+    assert (10 * anchor.usual.flatten(1).T - torch_cells).abs().mean() < 0.2
+    assert loss < 1.2 * (torch.randn(10000).abs().mean() / 3)
+
+
+def test_on_another_grid_the_usual_is_read_between_the_cells():
+    anchor = AnomalyAnchor(3, (2, 2)).double()
+    with torch.no_grad():
+        anchor.usual.copy_(torch.tensor([1.0, 2.0, 3.0])[:, None, None].expand(3, 2, 2) / 10)
+        anchor.gain.zero_()
+    grid = Grid(2, 5, 3)
+    said = anchor(noise_of(1, 15, 3), torch.arange(15)[None], torch.arange(15, 30)[None], grid)
+    torch.testing.assert_close(said, torch.tensor([1.0, 2.0, 3.0]).double().expand(1, 15, 3))
 
 
 @pytest.mark.parametrize("now", [1, 2])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.modules.anchor import Anchor
+from vjepa_distill.modules.anchor import Anchor, AnomalyAnchor
 from vjepa_distill.modules.transformer import Block, init_weights, rotary_angles, sincos3d
 from vjepa_distill.tokens import Grid, coordinates, take
 
@@ -30,8 +30,9 @@ class Predictor(nn.Module):
     of every token instead.
 
     With ``anchor="kernel"`` it predicts the change from a smoothed copy of what was seen, and at first none;
-    with ``anchor="future"`` so only what lies in tubelets of which nothing was seen.
+    with ``anchor="anomaly"`` of how it differs from what is usual in every cell.
     target_dim: width of the tokens that are predicted, where it is not the context's.
+    cells: (h, w) of the grid, for which an anchor of anomalies keeps what is usual.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Predictor(nn.Module):
         context_positions: bool = True,
         project_positions: bool = False,
         rope: str | None = None,
-        anchor: Literal["kernel", "future", "none"] = "none",
+        anchor: Literal["kernel", "anomaly", "none"] = "none",
         target_dim: int | None = None,
+        cells: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if rope and (project_positions or not context_positions):
@@ -64,7 +66,7 @@ class Predictor(nn.Module):
         self.out = nn.Linear(width, target_dim or dim)
         self.apply(init_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.anchor = None if anchor == "none" else Anchor(target_dim or dim, anchor == "future")
+        self.anchor = anchor_of(anchor, target_dim or dim, cells)
         if self.anchor:
             nn.init.zeros_(self.out.weight)
         self.checkpointing = False
@@ -112,6 +114,15 @@ class Predictor(nn.Module):
         if self.context_positions:
             seen = seen + self.embed_position(take(places, keep))
         return seen, self.mask_token + self.embed_position(take(places, query)), None
+
+
+def anchor_of(kind: str, dim: int, cells: tuple[int, int] | None) -> Anchor | None:
+    """The anchor of a predictor by its name."""
+    if kind == "anomaly":
+        if cells is None:
+            raise ValueError("an anchor of anomalies keeps what is usual in every cell: give cells=(h, w)")
+        return AnomalyAnchor(dim, cells)
+    return Anchor(dim) if kind == "kernel" else None
 
 
 class OutcomeHead(nn.Module):

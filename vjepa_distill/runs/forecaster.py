@@ -99,7 +99,7 @@ def load_forecaster(run: Path | str) -> Forecaster:
     student: Any = exports.load_backbone(path.parent, "student")
     stage = Jepa(
         student,
-        Predictor(**record["predictor"]),
+        Predictor(**record["predictor"], cells=tuple(record["grid"][1:])),
         {},
         Timeline(*record["timeline"]),
         lambda step: 1.0,

@@ -41,10 +41,10 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         other = targets.other_of(config, world.log)
         width = other.teacher.embed_dim if other else student.embed_dim
         timeline = encoders.timeline_of(config)
-        check_grid(student, config, timeline)
+        cells = check_grid(student, config, timeline)
         layers = encoders.layer_widths(student, config.data.clip)
         objectives = encoders.objectives(config.objectives, student.embed_dim, timeline, width, layers)
-        predictor = start.predictor(student, width)
+        predictor = start.predictor(student, cells, width)
         stage = Jepa(
             student,
             predictor,
@@ -86,14 +86,15 @@ def export_taught(
     forecaster.export_forecaster(folder, stage, config, made, data)
 
 
-def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> None:
-    """The student's tubelets are those the spans are counted in."""
+def check_grid(student: Backbone, config: JepaConfig, timeline: Timeline) -> tuple[int, int]:
+    """The student's tubelets are those the spans are counted in. Returns its cells, (h, w)."""
     grid = encoders.grid_of(config.student.name, student, config.data.clip)
     if grid.t != sum(timeline):
         raise UserError(
             f"{config.student.name} makes {grid.t} tubelets of {config.data.num_frames} frames, but tubelet="
             f"{config.tubelet} makes {sum(timeline)}: type --tubelet {config.data.num_frames // grid.t}"
         )
+    return grid.h, grid.w
 
 
 def check_masks(stage: Jepa, config: JepaConfig) -> None:

@@ -37,9 +37,9 @@ class PredictorConfig:
     """Positions of the student's width through a Linear layer, as in the scaffold."""
     rope: Literal["rotary", "vjepa2"] | None = None
     """Turn queries and keys by their position instead of adding it; vjepa2 for V-JEPA 2's weights alone."""
-    anchor: Literal["kernel", "future", "none"] = "kernel"
-    """Predict the change from a smoothed copy of what was seen, which is none at first; future: of tubelets
-    not seen at all; none: the tokens."""
+    anchor: Literal["kernel", "anomaly", "none"] = "kernel"
+    """Predict the change from a smoothed copy of what was seen, which is none at first; anomaly: the copy of
+    how it differs from what is usual in its cell; none: the tokens themselves."""
 
     def __post_init__(self) -> None:
         settle(self)
