@@ -31,16 +31,25 @@ def batch(rows=3, seed=0):
     return Batch(clip, torch.arange(rows) + 7, torch.arange(rows))
 
 
+ANCHOR = "kernel"
+
+
 def another():
     """A wider encoder's targets, and a head into them."""
     torch.manual_seed(5)
     return Other(encoder(8, 48).eval(), Standardiser(48).double(), Projector(DIM, 48).double())
 
 
+@pytest.fixture(params=["kernel", "anomaly"], autouse=True)
+def kind_of_anchor(request, monkeypatch):
+    """Whatever is true of one is true of the other."""
+    monkeypatch.setitem(globals(), "ANCHOR", request.param)
+
+
 def jepa(context="full", kind="ema", other=None, timeline=TIMELINE, trained=False):
     torch.manual_seed(4)
     width = 48 if other else DIM
-    predictor = Predictor(DIM, 12, 2, 2, anchor="kernel", target_dim=width).double()
+    predictor = Predictor(DIM, 12, 2, 2, anchor=ANCHOR, target_dim=width, cells=(3, 4)).double()
     objectives = {
         "now": Now(DIM, timeline, short=(3, 0.15), long=(2, 0.5)),
         "context": Context(DIM, timeline, short=(3, 0.15), long=(2, 0.5), target_dim=width).double(),
@@ -154,7 +163,7 @@ def test_gradients_with_and_without_checkpointing_are_the_same():
 
 
 def test_an_anchored_predictor_without_a_copy_is_refused():
-    predictor = Predictor(DIM, 12, 1, 2, anchor="kernel")
+    predictor = Predictor(DIM, 12, 1, 2, anchor=ANCHOR, cells=(3, 4))
     places = torch.arange(4)[None]
     with pytest.raises(ValueError, match="give copy"):
         predictor(torch.zeros(1, 4, DIM), places, places, GRID)
