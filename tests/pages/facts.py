@@ -58,7 +58,7 @@ def clips(foresight: bool = True) -> Clips:
         [Segment("NOW", 1), Segment("SOON", 2), Segment("EVENTUALLY", 1)],
         [Mask("blocks", "Seen by now.", hidden)],
         seen if foresight else None,
-        ["a note"],
+        notes=["a note"],
     )
 
 

@@ -23,7 +23,8 @@ from vjepa_distill.distributed import Ranks
 from vjepa_distill.modules.masks import Blocks
 from vjepa_distill.protocols import Batch, Draw, Timeline
 from vjepa_distill.runs import few, foresight, scenes, videos
-from vjepa_distill.runs.report import config_of, names, rows_of
+from vjepa_distill.runs.report import config_of, names
+from vjepa_distill.runs.written import rows_of
 
 BEFORE = Path(__file__).parents[1] / "before"
 CPU = torch.device("cpu")

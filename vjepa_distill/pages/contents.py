@@ -69,6 +69,19 @@ class Foresight:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """One video over its time, and how unusual each moment was."""
+
+    name: str
+    frames: np.ndarray
+    """uint8 [t, H, W, 3]: one picture a tubelet."""
+    seconds: Sequence[float]
+    """[t]: when each begins."""
+    surprise: np.ndarray
+    """float [t], in units of what is usual: 0 the median, 1 the 95 % quantile; NaN without a forecast."""
+
+
+@dataclass(frozen=True)
 class Clips:
     """The clips that are shown of a run."""
 
@@ -81,6 +94,10 @@ class Clips:
     """NOW, SOON, EVENTUALLY where the run has them."""
     masks: Sequence[Mask] = ()
     foresight: Foresight | None = None
+    watched: Sequence[Watched] = ()
+    """The videos whose surprise peaks highest, the highest first."""
+    among: int = 0
+    """How many were looked at for these."""
     notes: Sequence[str] = ()
     """What is not shown, and why."""
 
@@ -107,6 +124,8 @@ class RunFacts:
     """The run's own, of a run that has one."""
     evaluation: Mapping[str, Any] | None = None
     """What ``evaluate`` wrote."""
+    comparison: Mapping[str, Any] | None = None
+    """What ``evaluate --compare`` wrote."""
     clips: Clips | None = None
     why_no_clips: str = ""
 

@@ -28,3 +28,9 @@ def _plain(value: float) -> str:
     if value == 0 or (float(value).is_integer() and abs(value) < 1e6):
         return f"{value:.0f}"
     return f"{value:.0e}".replace("+", "") if abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.4g}"
+
+
+def signed(value: float, places: int) -> str:
+    """With its sign, a true minus, and so many places; what rounds to 0 has none."""
+    told = f"{value:+.{places}f}"
+    return told.replace("-", "−") if float(told) else told[1:]

@@ -8,11 +8,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from vjepa_distill.pages import curves, evaluated, tables
+from vjepa_distill.pages import compared, curves, evaluated, tables
 from vjepa_distill.pages.colours import RAMP
 from vjepa_distill.pages.contents import RunFacts
 from vjepa_distill.pages.films import films, masks, searches
 from vjepa_distill.pages.plots import COLOURS, Chart, colour, draw
+from vjepa_distill.pages.strips import strips
 from vjepa_distill.pages.verdict import sentence, tiles
 
 
@@ -30,7 +31,7 @@ def page(runs: Sequence[RunFacts], version: str) -> str:
         machine=_drawn(curves.machine(runs)),
         horizon=_drawn(evaluated.horizon(runs)),
         measured=_drawn(evaluated.anticipation(runs) + evaluated.positions(runs)),
-        tables=tables.tables(runs),
+        tables=tables.tables(runs) + compared.tables(runs),
         unevaluated=tables.unevaluated(runs),
         unmeasured=evaluated.unmeasured(runs),
         taught=any(run.stage == "jepa" for run in runs),
@@ -57,6 +58,8 @@ def _run(run: RunFacts, number: int) -> dict[str, Any]:
         "verdict": sentence(run),
         "tiles": tiles(run),
         "films": films(clips) if clips else None,
+        "strips": strips(clips.watched) if clips else [],
+        "among": clips.among if clips else 0,
         "masks": masks(clips) if clips else [],
         "searches": searches(clips) if clips else [],
         "notes": clips.notes if clips else [run.why_no_clips],

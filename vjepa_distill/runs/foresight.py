@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,12 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vjepa_distill.data.clips import VideoClips
-from vjepa_distill.errors import UserError
 from vjepa_distill.pages.contents import Foresight, Found, Search
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Batch, Timeline
 from vjepa_distill.runs import few
-from vjepa_distill.runs.forecaster import load_forecaster
 
 CANDIDATES = 24
 """Held-out clips whose far futures EVENTUALLY chooses from, those that are shown among them."""
@@ -48,18 +45,6 @@ class Forecaster(Protocol):
 
     def targets(self, clip: Tensor) -> Tensor:
         """What is to be foretold: the tokens of the whole clip, layer-normed, [B, t, h, w, D]."""
-
-
-def of_run(
-    folder: Path, timeline: Timeline, clips: VideoClips, batch: Batch, notes: list[str]
-) -> Foresight | None:
-    """What the run's predictor says of the batch's clips; None, and a note, where it cannot be had."""
-    try:
-        forecaster: Any = load_forecaster(folder).to(batch.clip.device)
-        return foresee(forecaster, timeline, batch, others(clips, batch))
-    except UserError as problem:
-        notes.append(f"Where SOON is wrong and what EVENTUALLY retrieves are not shown: {problem}.")
-        return None
 
 
 def others(clips: VideoClips, batch: Batch) -> list[Batch]:

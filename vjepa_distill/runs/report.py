@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,12 +15,10 @@ from vjepa_distill.pages import page
 from vjepa_distill.pages.contents import Clips, RunFacts
 from vjepa_distill.runs import distill, encoders, scenes
 from vjepa_distill.runs.folder import BEST, CONFIG, stored
+from vjepa_distill.runs.written import comparison_of, evaluation_of, rows_of
 from vjepa_distill.settings import DistillConfig, JepaConfig
 from vjepa_distill.settings.plain import settings
 
-EVALUATION = "evaluation.json"
-FORMAT = 1
-"""Of an evaluation, up to which it is understood."""
 MOST_CLIPS = 32
 
 
@@ -103,6 +100,7 @@ def facts_of(
         rows=rows,
         floors=_floors(config),
         evaluation=evaluation_of(folder),
+        comparison=comparison_of(folder),
         clips=shown,
         why_no_clips=why,
     )
@@ -126,39 +124,6 @@ def _floors(config: DistillConfig | JepaConfig) -> dict[str, float]:
     if isinstance(config, DistillConfig):
         return {}
     return {"rank": config.collapse.rank, "std": config.collapse.std}
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the log; none where there is no log yet, and a half-written one (a crash) is left out."""
-    path = folder / "metrics.jsonl"
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
-            rows.append({name: value for name, value in row.items() if isinstance(value, int | float | None)})
-    return rows
-
-
-def evaluation_of(folder: Path) -> dict[str, Any] | None:
-    """What ``evaluate`` wrote there. UserError where it is damaged or newer than this version."""
-    path = folder / EVALUATION
-    if not path.is_file():
-        return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        newer = told["format"] > FORMAT
-    except (ValueError, KeyError, TypeError) as problem:
-        raise UserError(
-            f"{path} is no evaluation ({problem}): type vjepa-distill evaluate {folder} to make it anew"
-        ) from problem
-    if newer:
-        raise UserError(
-            f"{path} has format {told['format']}, this version reads up to {FORMAT}: upgrade vjepa-distill"
-        )
-    return told
 
 
 def in_short(folder: Path, config: DistillConfig | JepaConfig) -> list[tuple[str, str]]:

@@ -16,7 +16,8 @@ from vjepa_distill.modules.masks import Span, Whole
 from vjepa_distill.pages.contents import Clips, Mask, Segment
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Batch, Draw, Timeline, View
-from vjepa_distill.runs import encoders, exports, few, foresight, videos
+from vjepa_distill.runs import encoders, exports, few, foresight, unusual, videos
+from vjepa_distill.runs.forecaster import load_forecaster
 from vjepa_distill.settings import DistillConfig, JepaConfig
 from vjepa_distill.stages.measure import distinct_views
 from vjepa_distill.tokens import Grid
@@ -78,8 +79,22 @@ def shown_of(
     timeline = timeline_of(config)
     segments = [Segment(name.upper(), n) for name, n in timeline._asdict().items() if n] if timeline else []
     masks = masks_of(config, encoder.embed_dim, timeline, grid, batch, notes)
-    seen = foresight.of_run(folder, timeline, clips, batch, notes) if timeline else None
-    return Clips(names, frames_of(batch, grid.t), tokens, segments, masks, seen, notes)
+    told = foretold(folder, timeline, clips, batch, notes) if timeline else {}
+    return Clips(names, frames_of(batch, grid.t), tokens, segments, masks, notes=notes, **told)
+
+
+def foretold(
+    folder: Path, timeline: Timeline, clips: VideoClips, batch: Batch, notes: list[str]
+) -> dict[str, Any]:
+    """What the run's predictor says of these clips and of other videos; nothing, and a note, without one."""
+    try:
+        model = load_forecaster(folder).to(batch.clip.device)
+        seen = foresight.foresee(model, timeline, batch, foresight.others(clips, batch))
+        watched, among = unusual.most_surprising(model, clips, len(batch.clip))
+    except UserError as problem:
+        notes.append(f"Where SOON is wrong, what EVENTUALLY retrieves and surprise are not shown: {problem}.")
+        return {}
+    return {"foresight": seen, "watched": watched, "among": among}
 
 
 def encoded(encoder: Any, batch: Batch, grid: Grid) -> np.ndarray:
