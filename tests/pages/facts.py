@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vjepa_distill.pages.contents import Clips, Foresight, Found, Mask, RunFacts, Search, Segment
+from vjepa_distill.pages.contents import Clips, Foresight, Found, Mask, RunFacts, Search, Segment, Watched
 
 
 def estimate(score: float, **more: float) -> dict[str, float]:
@@ -42,6 +42,14 @@ def evaluation(gain: float = 0.0) -> dict[str, Any]:
     }
 
 
+def watched(peak: int = 9, moments: int = 13, **other: Any) -> Watched:
+    """A video of frames whose every pixel says which moment it is, half a second apart, with one peak."""
+    frames = np.arange(moments, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(48, 2).repeat(3, 3)
+    surprise = np.full(moments, 0.25)
+    surprise[:2], surprise[peak] = np.nan, 3.14159
+    return Watched("c.mp4", 9 * frames, [at / 2 for at in range(moments)], surprise, **other)
+
+
 def clips(foresight: bool = True) -> Clips:
     """Two clips of four tubelets of 2 x 2 cells, NOW 1, SOON 2, EVENTUALLY 1."""
     draw = np.random.default_rng(0)
@@ -58,7 +66,9 @@ def clips(foresight: bool = True) -> Clips:
         [Segment("NOW", 1), Segment("SOON", 2), Segment("EVENTUALLY", 1)],
         [Mask("blocks", "Seen by now.", hidden)],
         seen if foresight else None,
-        notes=["a note"],
+        [watched()] if foresight else [],
+        5 if foresight else 0,
+        ["a note"],
     )
 
 

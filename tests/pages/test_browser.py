@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ PATH = find()
 pytestmark = pytest.mark.skipif(PATH is None, reason="no Chromium here: apt-get install chromium")
 PICTURES = "[...document.images].map(i => [i.naturalWidth, i.getBoundingClientRect().width, i.alt])"
 WIDER = "document.documentElement.scrollWidth - window.innerWidth"
+MIDDLES = """[...document.querySelectorAll('.watched')].map(e => {
+    const [ring, dot] = ['.ring', '.peak'].map(name => e.querySelector(name).getBoundingClientRect());
+    return [(ring.left + ring.right) / 2, (dot.left + dot.right) / 2, ring.width]})"""
 SMALL = """[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&
     !e.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > window.innerWidth + 1).length"""
 
@@ -46,11 +50,26 @@ def _fresh(tab: Page) -> None:
 def test_it_opens_without_error_or_request_and_shows_every_picture(tab, file, width, dark):
     tab.open(file, width, dark)
     shown = tab.evaluate(PICTURES)
-    assert len(shown) == 2 * (2 * 4 + 3 + 1)
+    assert len(shown) == 2 * (2 * 4 + 3 + 1 + 1)
     assert all(natural > 0 and there > 20 and words for natural, there, words in shown)
     assert tab.faults == []
     assert {url.split(":")[0] for url in tab.requests} == {"file", "data"}
     assert [url for url in tab.requests if url.startswith("file")] == [file.as_uri()]
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_frame_and_its_part_of_the_curve_lie_under_each_other_however_wide(tab, tmp_path, width):
+    file = tmp_path / "report.html"
+    watched = [facts.watched(peak, moments) for peak, moments in ((7, 9), (5, 9), (2, 3), (17, 40))]
+    shown = replace(facts.clips(), watched=watched)
+    file.write_text(page([facts.run(clips=shown)], "1"), encoding="utf-8")
+    tab.open(file, width)
+    *one_each, many = tab.evaluate(MIDDLES)
+    for ring, dot, across in one_each:
+        assert dot == pytest.approx(ring, abs=0.01 * across)
+    assert len(one_each) == 3
+    assert many[1] == pytest.approx(many[0], abs=many[2] / 2)
+    assert all(dot > 0 for _, dot, _ in [*one_each, many])
 
 
 @pytest.mark.parametrize("width", [1200, 390, 320])

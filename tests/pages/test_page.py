@@ -41,7 +41,7 @@ def test_the_parts_come_in_order_and_all_are_there():
     text = page([facts.run()], "1.2")
     order = [text.index(f'id="{name}"') for name in ("runs", "curves", "horizon", "tables", "pictures")]
     assert order == sorted(order)
-    assert text.count("<img ") == 2 * 4 + 3 + 1
+    assert text.count("<img ") == 2 * 4 + 3 + 1 + 1
     assert text.count("a note") == 1
     Reader(text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +17,13 @@ import torch.nn.functional as F
 import yaml
 
 import vjepa_distill
-from vjepa_distill import UserError, load_backbone, report
+from vjepa_distill import UserError, load_backbone, load_forecaster, report
 from vjepa_distill.cli import main
 from vjepa_distill.cli import run as cli
 from vjepa_distill.distributed import Ranks
 from vjepa_distill.modules.masks import Blocks
 from vjepa_distill.protocols import Batch, Draw, Timeline
-from vjepa_distill.runs import few, foresight, scenes, videos
+from vjepa_distill.runs import few, foresight, scenes, unusual, videos
 from vjepa_distill.runs.report import config_of, names
 from vjepa_distill.runs.written import rows_of
 
@@ -315,10 +316,59 @@ def test_the_predictors_pictures_are_on_the_page_where_there_is_one(future):
     text = report(future, device="cpu").read_text()
     assert "What EVENTUALLY retrieves" in text
     assert text.count("SOON’s error</p>") == len(heldout_files(future))
+    assert text.count('class="ring"') == min(len(heldout_files(future)), unusual.SHOWN)
     (future / "predictor.safetensors").unlink()
     text = report(future, device="cpu").read_text()
     assert "What EVENTUALLY retrieves" not in text
+    assert "Where it was surprised" not in text
     assert f"jepa-train --out {future} --resume" in text
+
+
+def test_the_curves_are_those_of_the_command_and_the_highest_peaks_come_first(runs):
+    clips = shown(runs / "future")
+    files = heldout_files(runs / "future")
+    rows = vjepa_distill.surprise(runs / "future", {"root": str(runs / "world")}, device="cpu")["rows"]
+    curves = {file: [row for row in rows if row["file"] == file] for file in files}
+    order = sorted(files, key=lambda file: -max(row["surprise"] for row in curves[file]))
+    assert [one.name for one in clips.watched] == order[: unusual.SHOWN]
+    assert clips.among == len(files)
+    for one in clips.watched:
+        assert np.isnan(one.surprise[0])  # NOW is a tubelet
+        due = curves[one.name]
+        assert one.surprise[1:] == pytest.approx([row["surprise"] for row in due], abs=1e-5)
+        assert one.seconds[1:] == pytest.approx([row["second"] for row in due], abs=1e-3)
+        assert not one.cut
+        number = files.index(one.name)
+        assert np.array_equal(one.frames, clips.frames[number])
+    assert len(shown(runs / "future", 2).watched) == 2
+
+
+def test_a_long_video_is_looked_at_from_its_start_and_a_short_or_broken_one_left_out(runs, monkeypatch):
+    config = config_of(runs / "future")
+    clips, _ = scenes.clips_held_out(config, None)
+    model = load_forecaster(runs / "future")
+    monkeypatch.setattr(unusual, "MOMENTS", 2)
+    clips.recipe = replace(clips.recipe, sampling="fps", fps=8.0)
+    one = unusual.watched(model, clips, clips.entries[0])
+    assert one
+    assert (len(one.frames), one.cut) == (3, True)
+    assert one.seconds == [0, 0.25, 0.5]
+    clips.recipe = replace(clips.recipe, fps=0.5)
+    assert unusual.watched(model, clips, clips.entries[0]) is None
+    clips.recipe, clips.root = replace(clips.recipe, fps=8.0), "/nowhere"
+    assert unusual.most_surprising(model, clips, 3) == ([], 0)
+
+
+def test_a_comparison_is_shown_and_a_newer_or_broken_one_refused(future):
+    pairs = [{"run": "runs/b", "against": "runs/a", "score": 0.04321, "low": 0.01, "high": 0.09}]
+    rows = [{"what": "time/order/change", "base": 0.5, "pairs": pairs}]
+    told = {"format": 1, "runs": ["runs/a", "runs/b"], "evaluations": [], "differences": rows}
+    (future / "comparison.json").write_text(json.dumps(told))
+    assert "+0.043" in report(future, clips=0).read_text()
+    for wrong, words in (({**told, "format": 2}, "upgrade"), ({"format": 1}, "make it anew")):
+        (future / "comparison.json").write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=words):
+            report(future, clips=0)
 
 
 def test_positions_are_spread_and_none_comes_twice():

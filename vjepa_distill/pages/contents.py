@@ -79,6 +79,8 @@ class Watched:
     """[t]: when each begins."""
     surprise: np.ndarray
     """float [t], in units of what is usual: 0 the median, 1 the 95 % quantile; NaN without a forecast."""
+    cut: bool = False
+    """The video goes on, and was not looked at to its end."""
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,10 @@ def strip(one: Watched) -> Strip:
     # the strip has no gap at its ends, so its columns are not quite equal parts of it
     whole = picture.width + GAP
     left, width = at * whole / len(shown), whole / len(shown) - GAP
+    cut = f", in its first {one.seconds[-1]:.1f} s" if one.cut else ""
     return Strip(
         one.name,
-        f"surprise peaks at {one.seconds[peak]:.1f} s, with {short(round(float(one.surprise[peak]), 2))}",
+        f"surprise peaks at {one.seconds[peak]:.1f} s, with {_number(one.surprise[peak])}{cut}",
         picture,
         seconds,
         at,
@@ -104,10 +105,14 @@ def curve(one: Watched, shown: Sequence[int], gap: float) -> Markup:
         *_unknown(values, width, gap * width),
         *_levels(width, y),
         *_lines(points),
-        *_peak(*points[peak], short(round(float(values[peak]), 2)), width),
+        *_peak(*points[peak], _number(values[peak]), width),
         class_="plot surprise", viewBox=f"0 0 {width} {HEIGHT}", role="img",
         aria_label=description(one, shown),
     )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return short(round(float(value), 2))
 
 
 def _unknown(values: np.ndarray, width: float, gap: float) -> Iterator[Markup]:
@@ -144,7 +149,7 @@ def _peak(x: float, y: float, number: str, width: float) -> list[Markup]:
     return [
         tag("line", x1=x, x2=x, y1=0, y2=y, class_="line faint c1"),
         tag("circle", cx=x, cy=y, r=4.5, class_="dot c1 peak"),
-        tag("text", number, x=x - 9 if right else x + 9, y=y + 1, class_="number end" if right else "number"),
+        tag("text", number, x=x - 6 if right else x + 6, y=y - 6, class_="number end" if right else "number"),
     ]
 
 
@@ -157,6 +162,6 @@ def description(one: Watched, shown: Sequence[int]) -> str:
     return (
         f"Surprise of {one.name} from {one.seconds[first]:.1f} to {one.seconds[-1]:.1f} seconds: it peaks at "
         f"{one.seconds[peak]:.1f} s, under frame {list(shown).index(peak) + 1} of {len(shown)}, with "
-        f"{short(round(float(values[peak]), 2))}; {(values > 1).sum()} of {known.sum()} moments lie above 1, "
+        f"{_number(values[peak])}; {(values > 1).sum()} of {known.sum()} moments lie above 1, "
         f"the 95 % quantile of what is usual.{early}"
     )

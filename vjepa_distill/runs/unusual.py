@@ -6,7 +6,7 @@ import numpy as np
 
 from vjepa_distill.data.clips import VideoClips
 from vjepa_distill.data.index import Entry
-from vjepa_distill.data.stretches import stretches
+from vjepa_distill.data.stretches import sampled, stretches
 from vjepa_distill.pages.contents import Watched
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import DecodeError
@@ -51,4 +51,5 @@ def watched(model: Forecaster, clips: VideoClips, entry: Entry) -> Watched | Non
     if not np.isfinite(surprise).any():
         return None
     frames = part.clip[:, ::step].permute(1, 2, 3, 0).numpy()
-    return Watched(entry.path, frames, part.seconds[::step], surprise)
+    cut = part.clip.shape[1] + step <= len(sampled(entry, clips.recipe)[0])
+    return Watched(entry.path, frames, part.seconds[::step], surprise, cut)

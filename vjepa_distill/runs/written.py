@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,29 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def evaluation_of(folder: Path) -> dict[str, Any] | None:
     """What ``evaluate`` wrote there. UserError where it is damaged or newer than this version."""
-    return _read(folder / EVALUATION, "evaluation", f"vjepa-distill evaluate {folder}")
+    return _read(folder / EVALUATION, f"vjepa-distill evaluate {folder}")
 
 
 def comparison_of(folder: Path) -> dict[str, Any] | None:
     """What ``evaluate --compare`` wrote there. UserError where it is damaged or newer than this version."""
-    told = _read(folder / COMPARISON, "comparison", f"vjepa-distill evaluate {folder} --compare RUN")
-    return told and {name: told[name] for name in ("runs", "differences")}
+    command = f"vjepa-distill evaluate {folder} --compare RUN"
+    return _read(folder / COMPARISON, command, ("runs", "differences"))
 
 
-def _read(path: Path, kind: str, command: str) -> dict[str, Any] | None:
-    """A file of JSON with a format; None where there is none."""
+def _read(path: Path, command: str, parts: Sequence[str] = ()) -> dict[str, Any] | None:
+    """A file of JSON with a format and these parts; None where there is none. command: what makes it."""
     if not path.is_file():
         return None
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         newer = told["format"] > FORMAT
+        missing = [part for part in parts if part not in told]
     except (ValueError, KeyError, TypeError) as problem:
-        raise UserError(f"{path} is no {kind} ({problem}): type {command} to make it anew") from problem
+        raise UserError(f"{path} is no {path.stem} ({problem}): type {command} to make it anew") from problem
     if newer:
         raise UserError(
             f"{path} has format {told['format']}, this version reads up to {FORMAT}: upgrade vjepa-distill"
         )
+    if missing:
+        raise UserError(f"{path} is no {path.stem} (no {missing[0]}): type {command} to make it anew")
     return told
