@@ -117,6 +117,8 @@ def test_a_calm_video_has_its_line_of_1_and_a_gap_is_not_bridged():
 def test_without_a_forecast_there_is_no_strip_and_no_section():
     nothing = replace(facts.watched(5, 9), surprise=np.full(9, np.nan))
     assert strips([nothing]) == []
-    assert "Where it was surprised" in page([facts.run()], "1")
+    text = page([facts.run()], "1")
+    assert "Where it was surprised" in text
+    assert "Of 5 videos, the one whose" in text
     for shown in (facts.clips(foresight=False), replace(facts.clips(), watched=[nothing]), None):
         assert "Where it was surprised" not in page([facts.run(clips=shown)], "1")

@@ -353,8 +353,13 @@ def test_a_long_video_is_looked_at_from_its_start_and_a_short_or_broken_one_left
     assert one
     assert (len(one.frames), one.cut) == (3, True)
     assert one.seconds == [0, 0.25, 0.5]
-    clips.recipe = replace(clips.recipe, fps=0.5)
-    assert unusual.watched(model, clips, clips.entries[0]) is None
+    info = clips.entries[0].info
+    assert info
+    for frames in (1, 2, 3):  # a forecast needs two tubelets of two
+        clips.recipe = replace(clips.recipe, fps=(frames + 0.5) / (info.frames / info.fps))
+        assert unusual.watched(model, clips, clips.entries[0]) is None
+    clips.recipe = replace(clips.recipe, fps=4.5 / (info.frames / info.fps))
+    assert unusual.watched(model, clips, clips.entries[0])
     clips.recipe, clips.root = replace(clips.recipe, fps=8.0), "/nowhere"
     assert unusual.most_surprising(model, clips, 3) == ([], 0)
 
