@@ -51,7 +51,7 @@ def test_what_is_of_the_type_passes(options: dict[str, Any]) -> None:
         ("cell", 2, "tuple[int, int]"),
         ("cell", [2, "x"], "tuple[int, int]"),
         ("size", [2, "x"], "int or collections.abc.Sequence[int] or null"),
-        ("kind", "c", "typing.Literal['a', 'b']"),
+        ("kind", "c", "choice of a, b"),
         ("on", "no", "bool"),
     ],
 )

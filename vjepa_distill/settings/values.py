@@ -53,7 +53,9 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def words_of(hint: Any) -> str:
-    """For example ``int or None``."""
+    """For example ``int or null``, or ``choice of bf16, fp32``."""
+    if typing.get_origin(hint) is typing.Literal:
+        return f"choice of {', '.join(str(one) for one in typing.get_args(hint))}"
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(words_of(one) for one in typing.get_args(hint))
     if hint is type(None):
