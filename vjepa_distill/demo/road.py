@@ -36,6 +36,8 @@ from vjepa_distill.settings import (
     Optimizer,
     PredictorConfig,
     Spans,
+    Targets,
+    Term,
 )
 from vjepa_distill.training.optim import precision
 
@@ -154,15 +156,20 @@ def distill(folder: Path, plan: Plan) -> Path:
 
 
 def jepa_train(folder: Path, plan: Plan, start: Path) -> Path:
-    """Stage 2: the student learns to foretell its own tokens, from where stage 1 left it."""
+    """Stage 2: the student learns to foretell the tokens of where stage 1 left it."""
     now = plan.frames // 4
     config = JepaConfig(
         init=str(start),
         data=plan.data(folder, "train"),
         spans=Spans(now, now, plan.frames - 2 * now),
-        predictor=PredictorConfig(width=96, depth=3),
-        # gentle: 120 steps at the default 5e-4 cost 0.02 of shape class (1000 videos); the cause is open
-        optimizer=Optimizer(lr=2e-4),
+        predictor=PredictorConfig(width=96, depth=3, anchor="anomaly"),
+        targets=Targets(kind="frozen"),
+        # holds what stage 1 gave, and asks of every moment how the clip goes on: docs/results.md
+        objectives={
+            "retain": Term(2.0, options={"parts": True}),
+            "dynamics": Term(4.0, options={"of": "tubelets", "distance": "cosine"}),
+        },
+        optimizer=Optimizer(lr=1.2e-3),
         **common(folder / "jepa", plan, plan.jepa_steps),
     )
     words.heading("4  Stage 2: jepa-train goes on from there", words.command(config))
