@@ -66,6 +66,13 @@ def sharper(kind):
     return Jepa(student, predictor, objectives, timeline, lambda _: 0.8, "prefix", **given).double()
 
 
+def unasked():
+    """No objective asks the predictor."""
+    stage = sharper("frozen")
+    kept = {name: stage.objectives[name] for name in ("dynamics", "retain")}
+    return Jepa(stage.student, stage.predictor, kept, stage.timeline, lambda _: 0.8, kind="frozen").double()
+
+
 def batch(step, rank, world, part=0, parts=1):
     """This rank's rows of the whole batch of a step (a part of them when accumulating)."""
     clip = torch.rand(ROWS, 3, 8, 12, 16, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
@@ -94,6 +101,7 @@ def run(ranks, accumulate=1, stage=None):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with process_group("cpu") as ranks:
-        result = {"tri-temporal": run(ranks)} | {kind: run(ranks, stage=sharper(kind)) for kind in KINDS}
+        result = {"tri-temporal": run(ranks), "unasked": run(ranks, stage=unasked())}
+        result |= {kind: run(ranks, stage=sharper(kind)) for kind in KINDS}
         if ranks.rank == 0:
             torch.save(result, sys.argv[1])

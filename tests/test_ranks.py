@@ -33,6 +33,7 @@ def test_two_ranks_equal_one_in_losses_gradients_teacher_and_queue(tmp_path):
     together = torch.load(tmp_path / "two.pt")
     alone = {kind: ranks_worker.run(Ranks(), stage=ranks_worker.sharper(kind)) for kind in ranks_worker.KINDS}
     alone["tri-temporal"] = ranks_worker.run(Ranks())
+    alone["unasked"] = ranks_worker.run(Ranks(), stage=ranks_worker.unasked())
     assert together.keys() == alone.keys()
     for kind, one in alone.items():
         equal(one, together[kind], kind)
