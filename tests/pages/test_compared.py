@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.pages import facts
 from vjepa_distill.pages import page
-from vjepa_distill.pages.compared import tables
+from vjepa_distill.pages.compared import more, tables
 
 
 def pair(run: str, score: float, low: float, high: float) -> dict[str, Any]:
@@ -36,28 +36,39 @@ def test_differences_stand_under_their_runs_and_those_clear_of_0_are_bold():
         [
             ("direction of play", "mean token", False),
             ("0.750", "", False),
-            ("+0.050", "+0.01 to +0.09", True),
+            ("+0.050", "+0.010 to +0.090", True),
             ("–", "", False),
         ],
         [
             ("a/b", "k-NN", False),
             ("0.500", "", False),
-            ("−0.001", "−0.10 to +0.10", False),
-            ("−0.125", "−0.20 to −0.05", True),
+            ("−0.001", "−0.100 to +0.100", False),
+            ("−0.125", "−0.200 to −0.050", True),
         ],
         [
             ("SOON’s skill", "repeating the last NOW tubelet", False),
             ("0.123", "", False),
-            ("0.000", "0.00 to 0.00", False),
+            ("0.000", "0.000 to 0.000", False),
             ("–", "", False),
         ],
         [
             ("new/thing", "", False),
             ("1.000", "", False),
-            ("0.000", "−0.10 to +0.10", False),
+            ("0.000", "−0.100 to +0.100", False),
             ("–", "", False),
         ],
     ]
+
+
+def test_bold_agrees_with_the_interval_as_it_is_told():
+    for low, high, told, strong in (
+        (-0.006, -0.002, "−0.006 to −0.002", True),
+        (-0.0006, -0.0001, "−0.001 to 0.000", False),
+        (0.0004, 0.02, "0.000 to +0.020", False),
+        (0.0006, 0.02, "+0.001 to +0.020", True),
+    ):
+        cell = more(pair("runs/b", 0.01, low, high))
+        assert (cell.beside, cell.strong) == (told, strong)
 
 
 def test_it_is_on_the_page_of_a_run_that_was_compared_and_of_no_other():

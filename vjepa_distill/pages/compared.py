@@ -45,8 +45,8 @@ def measure(what: str) -> Cell:
 
 
 def more(pair: Mapping[str, Any] | None) -> Cell:
-    """A difference with its interval; strong where that lies clear of 0."""
+    """A difference with its interval; strong where that, as it is told, lies clear of 0."""
     if pair is None:
         return Cell("–")
-    low, high = float(pair["low"]), float(pair["high"])
-    return Cell(signed(pair["score"], 3), f"{signed(low, 2)} to {signed(high, 2)}", low > 0 or high < 0)
+    low, high = round(float(pair["low"]), 3), round(float(pair["high"]), 3)
+    return Cell(signed(pair["score"], 3), f"{signed(low, 3)} to {signed(high, 3)}", low > 0 or high < 0)
