@@ -44,11 +44,20 @@ class Now(nn.Module):
         return loss
 
     def _masked(self, latents: Latents, view: Blocks) -> Tensor:
-        """The loss of a view, and that of predicting the batch-mean token everywhere: [2]."""
+        """The loss of a view, and that of saying the mean token of the other clips everywhere: [2]."""
         query = latents.splits[view].rest
         target = take(latents.target, query)
-        mean_token = latents.target.mean(dim=(0, 1))
-        return torch.stack([l1(latents.predict(view, query), target), l1(mean_token, target)])
+        rival = mean_of_others(latents.target).unsqueeze(1)
+        return torch.stack([l1(latents.predict(view, query), target), l1(rival, target)])
+
+
+def mean_of_others(tokens: Tensor) -> Tensor:
+    """For each clip of [B, L, D] the mean token of all others, which know nothing of it: [B, D].
+
+    A clip that is alone gets its own.
+    """
+    means = promote(tokens).mean(dim=1)
+    return (means.sum(dim=0) - means) / (len(means) - 1) if len(means) > 1 else means
 
 
 class Soon(nn.Module):

@@ -20,7 +20,9 @@ LEARNING = {
     "soon/skill_linear": Known(
         "SOON: skill beside a line", "1 − loss / loss of a straight line through the last two tubelets."
     ),
-    "now/skill": Known("NOW: skill", "1 − loss / loss of the batch-mean token. Above 0 is gain."),
+    "now/skill": Known(
+        "NOW: skill", "1 − loss / loss of the mean token of the batch's other clips. Above 0 is gain."
+    ),
     "eventually/retrieval": Known(
         "EVENTUALLY: retrieval", "How often the right far future is found among the candidates."
     ),
@@ -35,6 +37,7 @@ LEARNING = {
     "eventually": Known("Loss: EVENTUALLY", "Of finding the right far future."),
     "context": Known("Loss: context", "Of the tokens that are seen."),
     "dynamics": Known("Loss: dynamics", "Of the change from tubelet to tubelet."),
+    "retain": Known("Loss: retain", "Of the tokens that the student started from, read from those of now."),
     "sigreg": Known("Loss: SIGReg", "How far the tokens are from an even spread in all directions."),
 }
 HEALTH = {
