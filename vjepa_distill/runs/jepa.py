@@ -44,7 +44,7 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         cells = check_grid(student, config, timeline)
         layers = encoders.layer_widths(student, config.data.clip)
         objectives = encoders.objectives(config.objectives, student.embed_dim, timeline, width, layers)
-        predictor = start.predictor(student, cells, width)
+        predictor = start.predictor(student, width, cells)
         stage = Jepa(
             student,
             predictor,
