@@ -28,10 +28,12 @@ class Start:
     """For the log."""
 
     def predictor(
-        self, student: Backbone, cells: tuple[int, int], target_dim: int | None = None
+        self, student: Backbone, target_dim: int | None = None, cells: tuple[int, int] | None = None
     ) -> Predictor:
-        """The predictor of a student on a grid of (h, w) cells, with its first values; target_dim: where
-        targets are another's."""
+        """The predictor of a student on a grid of (h, w) cells, with its first values.
+
+        target_dim: where targets are another's.
+        """
         predictor = Predictor(student.embed_dim, **vars(self.settings), target_dim=target_dim, cells=cells)
         if self.found and self.found.state:
             try:
