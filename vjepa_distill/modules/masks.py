@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,6 +105,15 @@ class Blocks:
         masks = LAYOUTS[self.layout](self, grid, draw)
         device = draw.position.device
         return Split(_tokens([~mask for mask in masks], grid, device), _tokens(masks, grid, device))
+
+
+def short_and_long(
+    short: Sequence[float], long: Sequence[float], aspect: Sequence[float], layout: Layout
+) -> tuple[Blocks, Blocks]:
+    """NOW's two masks, many small blocks and few large ones, each given as (count, scale)."""
+    low, high = aspect
+    (many, small), (few, large) = short, long
+    return Blocks(int(many), small, (low, high), layout), Blocks(int(few), large, (low, high), layout)
 
 
 def _tokens(masks: list[np.ndarray], grid: Grid, device: torch.device) -> Tensor:

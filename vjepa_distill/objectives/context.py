@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.modules.masks import Blocks, Layout
+from vjepa_distill.modules.masks import Blocks, Layout, short_and_long
 from vjepa_distill.protocols import Latents, Split, Timeline, View
 from vjepa_distill.tokens import Grid, coordinates, promote, take
 
@@ -47,8 +47,7 @@ class Context(nn.Module):
         super().__init__()
         if levels < 0:
             raise UserError(f"levels={levels}: the number of inner layers is 0 or more")
-        low, high = aspect
-        self.blocks = tuple(Blocks(int(count), scale, (low, high), layout) for count, scale in (short, long))
+        self.blocks = short_and_long(short, long, aspect, layout)
         inner = list(layers[:-1])[-levels:] if levels else []
         self.heads = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, target_dim or embed_dim)) for width in inner

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.modules.masks import Blocks, Layout, Span, Whole
+from vjepa_distill.modules.masks import Layout, Span, Whole, short_and_long
 from vjepa_distill.objectives.distances import l1, mse
 from vjepa_distill.protocols import Latents, Timeline, View
 from vjepa_distill.tokens import promote, take
@@ -57,8 +57,7 @@ class Retain(nn.Module):
         width = target_dim or embed_dim
         if not free and width != embed_dim:
             raise UserError(f"free=false holds tokens of width {embed_dim} to targets of {width}: give true")
-        low, high = aspect
-        masks = [Blocks(int(count), scale, (low, high), layout) for count, scale in (short, long)]
+        masks = short_and_long(short, long, aspect, layout)
         self.parts: tuple[View, ...] = (Span(0, timeline.now), *masks) if parts else ()
         self.whole, self.distance = Whole(), DISTANCES[distance]
         self.map = nn.Linear(embed_dim, width) if free else nn.Identity()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vjepa_distill.distributed import gather, gather_with_grad, own_rows
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.heads import OutcomeHead
-from vjepa_distill.modules.masks import Blocks, Layout, Span
+from vjepa_distill.modules.masks import Blocks, Layout, Span, short_and_long
 from vjepa_distill.modules.rivals import by_tubelet, rivals
 from vjepa_distill.objectives.distances import l1
 from vjepa_distill.protocols import Latents, Timeline, View
@@ -32,8 +32,7 @@ class Now(nn.Module):
         target_dim: int | None = None,  # any: it owns no weights
     ) -> None:
         super().__init__()
-        low, high = aspect
-        self.blocks = tuple(Blocks(int(count), scale, (low, high), layout) for count, scale in (short, long))
+        self.blocks = short_and_long(short, long, aspect, layout)
 
     def views(self) -> Sequence[View]:
         return self.blocks

@@ -31,10 +31,10 @@ from vjepa_distill.runs.encode import settings
 from vjepa_distill.runs.foretelling import future_of
 from vjepa_distill.runs.place import Place, grouped, tried, words_of
 from vjepa_distill.runs.shared import guard_of
+from vjepa_distill.runs.written import COMPARISON, EVALUATION, FORMAT
 from vjepa_distill.settings import Data
 from vjepa_distill.training.optim import precision
 
-FORMAT = 1
 TIE = {"fp32": 5e-5, "bf16": 1e-3}
 """The share of the tokens' size up to which two features are the same but for rounding."""
 
@@ -86,7 +86,7 @@ def evaluate(
         said.append(own)
         records.append(record)
     folder = _folder(source, out)
-    _write(folder, "evaluation.json", records[0])
+    _write(folder, EVALUATION, records[0])
     if not compare:
         return records[0]
     runs = [record["source"] for record in records]
@@ -96,7 +96,7 @@ def evaluate(
         "evaluations": records,
         "differences": differences(runs, said),
     }
-    _write(folder, "comparison.json", comparison)
+    _write(folder, COMPARISON, comparison)
     return comparison
 
 
