@@ -67,7 +67,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(kind, compiled):
 @pytest.mark.parametrize("kind", ["plain", *ranks_worker.KINDS])
 def test_half_precision_is_near_fp32(kind, amp):
     (losses, gradients), (ours, own) = both(stages()[kind], amp)
-    assert ours == pytest.approx(losses, rel=0.03)
+    assert ours == pytest.approx(losses, rel=0.03, abs=1e-4)  # `retain` starts at zero
     whole, mine = (torch.cat([side[name].flatten() for name in gradients]) for side in (gradients, own))
     assert torch.nn.functional.cosine_similarity(whole, mine, dim=0) > 0.99
 
