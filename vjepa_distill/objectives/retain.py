@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.masks import Layout, Span, Whole, short_and_long
-from vjepa_distill.objectives.distances import l1, mse
+from vjepa_distill.objectives.distances import DISTANCES
 from vjepa_distill.protocols import Latents, Timeline, View
 from vjepa_distill.tokens import promote, take
 
@@ -31,7 +31,7 @@ class Retain(nn.Module):
     (Mur-Labadia et al., arXiv 2603.14482) without its predictor; with NOW's masks they cost no further pass.
 
     Args:
-        distance: ``mse`` or ``l1``.
+        distance: of ``objectives.distances``, as for ``match``.
         free: whether the map is learned; else the tokens themselves are held.
         parts: whether parts of clips count, too.
         short, long, aspect, layout: of the masks, as for ``now``.
@@ -42,7 +42,7 @@ class Retain(nn.Module):
         self,
         embed_dim: int,
         timeline: Timeline,
-        distance: Literal["mse", "l1"] = "mse",
+        distance: Literal["cosine+smooth_l1", "cosine", "smooth_l1", "l1", "mse"] = "mse",
         free: bool = True,
         parts: bool = False,
         short: Sequence[float] = (8, 0.15),
@@ -53,7 +53,7 @@ class Retain(nn.Module):
     ) -> None:
         super().__init__()
         if distance not in DISTANCES:
-            raise UserError(f"distance={distance}: give {' or '.join(DISTANCES)}")
+            raise UserError(f"distance={distance}: give one of {', '.join(DISTANCES)}")
         width = target_dim or embed_dim
         if not free and width != embed_dim:
             raise UserError(f"free=false holds tokens of width {embed_dim} to targets of {width}: give true")
@@ -79,6 +79,3 @@ class Retain(nn.Module):
         tokens = promote(latents.seen[view])
         said = self.map(F.layer_norm(tokens, tokens.shape[-1:]))
         return self.distance(said, take(latents.target, latents.splits[view].keep))
-
-
-DISTANCES = {"mse": mse, "l1": l1}
