@@ -270,7 +270,7 @@ def test_a_measure_of_the_future_sees_every_clip_and_its_entries_are_kept(
     def future_of(source: Any, place: Place) -> Any:
         return Sees()
 
-    monkeypatch.setattr("vjepa_distill.runs.evaluate.future_of", future_of)
+    monkeypatch.setattr("vjepa_distill.runs.record.future_of", future_of)
     record = evaluate(Cells(), {"root": str(world_folder), **CLIP}, device="cpu")
     assert record["horizon"] == {"steps": [1], "all": {}}
 

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 from torch import nn
 
-from vjepa_distill.data.loader import Loader
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
-from vjepa_distill.measures.evaluation import collect
-from vjepa_distill.measures.evaluation import labels as by_labels
 from vjepa_distill.measures.evaluation.compare import differences
-from vjepa_distill.measures.evaluation.health import health
-from vjepa_distill.measures.evaluation.intervals import Judged
-from vjepa_distill.measures.evaluation.notes import notes
-from vjepa_distill.measures.evaluation.time import time_tests
-from vjepa_distill.measures.evaluation.variants import Views
 from vjepa_distill.measures.table import read_labels
-from vjepa_distill.progress import progress
-from vjepa_distill.runs import encoders, starts, videos
+from vjepa_distill.runs import encoders, starts
 from vjepa_distill.runs.encode import settings
-from vjepa_distill.runs.foretelling import future_of
-from vjepa_distill.runs.place import Place, grouped, tried, words_of
+from vjepa_distill.runs.place import Place
+from vjepa_distill.runs.record import Asked, record_of
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.runs.written import COMPARISON, EVALUATION, FORMAT
 from vjepa_distill.settings import Data
@@ -77,12 +64,13 @@ def evaluate(
     how = precision(amp, on, guard_of(amp, on))
     _check(source, seconds, compare, {"columns": columns, "exclude": exclude}, labels)
     table = read_labels(labels, [*(columns or ()), *exclude]) if labels else {}
+    asked = Asked(columns, seconds if labels else (), batch_size, TIE[amp])
     said, records = [], []
     for number, one in enumerate((source, *compare)):
         place = Place(settings(one, data), on, how, table, exclude)
         sides: dict[str, Any] = {"start": start, "random": random} if number == 0 else {}
         chosen = starts.of(one, which, options if number == 0 else None, seed, **sides)
-        record, own = _one(one, chosen, place, columns, seconds if labels else (), batch_size, TIE[amp])
+        record, own = record_of(one, chosen, place, asked)
         said.append(own)
         records.append(record)
     folder = _folder(source, out)
@@ -98,93 +86,6 @@ def evaluate(
     }
     _write(folder, COMPARISON, comparison)
     return comparison
-
-
-def _one(
-    source: Any,
-    chosen: starts.Chosen,
-    place: Place,
-    columns: Sequence[str] | None,
-    seconds: Sequence[float],
-    batch_size: int,
-    tie: float,
-) -> tuple[dict[str, Any], dict[str, Judged]]:
-    """The record of one encoder, and what was said of each video."""
-    began = time.monotonic()
-    data = place.data
-    grids = tried(chosen.encoders, place)
-    index, recipe = place.index, videos.recipe_of(data, train=False)
-    views = Views(index.good, index.root, recipe, place.decoder, seconds)
-    loader = Loader(views, batch_size, workers=data.workers, timeout=data.timeout, max_bad=1.0)
-    future = future_of(source, place)
-    with progress("evaluating") as update:
-        found = collect.collect(
-            chosen.encoders,
-            grids,
-            loader,
-            device=place.device,
-            autocast=place.how.autocast,
-            guard=place.how.guard,
-            tokens=bool(place.table),
-            watching=future,
-            progress=update,
-        )
-    groups = grouped(found.files, place)
-    # small matrices: several threads wait for each other longer than they compute, where cores are shared
-    with threadpool_limits(1):
-        moments, said = time_tests(found, groups, tie)
-        healthy = {name: health(torch.cat(kept.sample)) for name, kept in found.kept.items()}
-    with threadpool_limits(1, user_api="blas"):
-        probes, words = _by_labels(found, groups, place, columns, seconds, said)
-    ahead: dict[str, Any] = {"horizon": None, "eventually": None}
-    if future:
-        ahead, foreseen = future.entries(found.files, groups)
-        said |= foreseen
-    bad = len(index.bad) + len(index.good) - len(found.files)
-    record = {
-        "format": FORMAT,
-        "source": chosen.name,
-        **chosen.made,
-        "data": {
-            "root": data.root,
-            "files": list(data.files),
-            "videos": len(found.files),
-            "bad": bad,
-            "groups": words_of(groups, place),
-        },
-        "clip": {
-            name: getattr(recipe, name) for name in ("num_frames", "height", "width", "sampling", "fps")
-        },
-        **ahead,
-        "time": moments,
-        "drift": found.drift.record(found.files, groups) if found.drift else None,
-        "health": healthy,
-        "labels": probes,
-        "notes": [*chosen.notes, *notes(views, found, bad), *words],
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    return record, said
-
-
-def _by_labels(
-    found: collect.Collected,
-    groups: np.ndarray,
-    place: Place,
-    columns: Sequence[str] | None,
-    seconds: Sequence[float],
-    said: dict[str, Judged],
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """The probes of every column, what was said put into `said`, and words about columns left out."""
-    if not place.table:
-        return None, []
-    good, words = by_labels.chosen_columns(found.files, place.table, groups, columns)
-    probes = {}
-    with progress("probing labels") as update:
-        for done, column in enumerate(good):
-            probes[column], own = by_labels.probed(found, place.table, column, groups, seconds, place.device)
-            said |= own
-            update(done + 1, len(good))
-    return probes, words
 
 
 def _check(source: Any, seconds: Sequence[float], compare: Sequence[Any], named: Any, labels: Any) -> None:

@@ -1,0 +1,128 @@
+"""What one encoder knows: everything that an evaluation measures, as the record that is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from vjepa_distill.data.loader import Loader
+from vjepa_distill.measures.evaluation import collect
+from vjepa_distill.measures.evaluation import labels as by_labels
+from vjepa_distill.measures.evaluation.health import health
+from vjepa_distill.measures.evaluation.intervals import Judged
+from vjepa_distill.measures.evaluation.notes import notes
+from vjepa_distill.measures.evaluation.time import time_tests
+from vjepa_distill.measures.evaluation.variants import Views
+from vjepa_distill.progress import progress
+from vjepa_distill.runs import starts, videos
+from vjepa_distill.runs.foretelling import future_of
+from vjepa_distill.runs.place import Future, Place, grouped, tried, words_of
+from vjepa_distill.runs.written import FORMAT
+
+
+@dataclass
+class Asked:
+    """How an evaluation is made."""
+
+    columns: Sequence[str] | None
+    """Of the labels; None for all that can be probed."""
+    seconds: Sequence[float]
+    """Of the parts of clips that labels are also read from."""
+    batch_size: int
+    tie: float
+    """The share of the tokens' size up to which two features are the same but for rounding."""
+
+
+def record_of(
+    source: Any, chosen: starts.Chosen, place: Place, asked: Asked
+) -> tuple[dict[str, Any], dict[str, Judged]]:
+    """The record of one encoder, and what was said of each video."""
+    began = time.monotonic()
+    grids = tried(chosen.encoders, place)
+    recipe = videos.recipe_of(place.data, train=False)
+    views = Views(place.index.good, place.index.root, recipe, place.decoder, asked.seconds)
+    future = future_of(source, place)
+    found = _seen(chosen, grids, views, place, asked, future)
+    groups = grouped(found.files, place)
+    # small matrices: several threads wait for each other longer than they compute, where cores are shared
+    with threadpool_limits(1):
+        moments, said = time_tests(found, groups, asked.tie)
+        healthy = {name: health(torch.cat(kept.sample)) for name, kept in found.kept.items()}
+    with threadpool_limits(1, user_api="blas"):
+        probes, words = _by_labels(found, groups, place, asked, said)
+    ahead: dict[str, Any] = {"horizon": None, "eventually": None}
+    if future:
+        ahead, foreseen = future.entries(found.files, groups)
+        said |= foreseen
+    bad = len(place.index.bad) + len(place.index.good) - len(found.files)
+    clip = {name: getattr(recipe, name) for name in ("num_frames", "height", "width", "sampling", "fps")}
+    record = {
+        "format": FORMAT,
+        "source": chosen.name,
+        **chosen.made,
+        "data": {
+            "root": place.data.root,
+            "files": list(place.data.files),
+            "videos": len(found.files),
+            "bad": bad,
+            "groups": words_of(groups, place),
+        },
+        "clip": clip,
+        **ahead,
+        "time": moments,
+        "drift": found.drift.record(found.files, groups) if found.drift else None,
+        "health": healthy,
+        "labels": probes,
+        "notes": [*chosen.notes, *notes(views, found, bad), *words],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    return record, said
+
+
+def _seen(
+    chosen: starts.Chosen,
+    grids: dict[str, Any],
+    views: Views,
+    place: Place,
+    asked: Asked,
+    future: Future | None,
+) -> collect.Collected:
+    """One pass over the videos, through all encoders."""
+    data = place.data
+    loader = Loader(views, asked.batch_size, workers=data.workers, timeout=data.timeout, max_bad=1.0)
+    with progress("evaluating") as update:
+        return collect.collect(
+            chosen.encoders,
+            grids,
+            loader,
+            device=place.device,
+            autocast=place.how.autocast,
+            guard=place.how.guard,
+            tokens=bool(place.table),
+            watching=future,
+            progress=update,
+        )
+
+
+def _by_labels(
+    found: collect.Collected, groups: np.ndarray, place: Place, asked: Asked, said: dict[str, Judged]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The probes of every column, what was said put into `said`, and words about columns left out."""
+    if not place.table:
+        return None, []
+    good, words = by_labels.chosen_columns(found.files, place.table, groups, asked.columns)
+    probes = {}
+    with progress("probing labels") as update:
+        for done, column in enumerate(good):
+            probes[column], own = by_labels.probed(
+                found, place.table, column, groups, asked.seconds, place.device
+            )
+            said |= own
+            update(done + 1, len(good))
+    return probes, words
