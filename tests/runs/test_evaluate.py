@@ -141,6 +141,7 @@ def test_a_run_is_told_beside_its_start_and_random_weights(
         assert words in said
     assert re.search(r"direction +0\.50 +\d\.\d{3} \[", said)
     assert "SOON, persistence" in said
+    assert re.search(r"SOON \+1 tubelet +0\.00 +-?\d+\.\d{3} \[", said)
     assert "EVENTUALLY videos" in said
     record = json.loads((runs / "future" / "evaluation.json").read_text())
     assert (record["format"], record["stage"]) == (1, "jepa")
@@ -212,7 +213,7 @@ def test_labels_are_read_at_once_and_from_the_first_seconds(
     assert (early["seconds"], whole["seconds"]) == (0.25, 60)
     assert whole["probes"]["linear"] == shape["probes"]["linear"]
     assert speed["anticipation"][0]["probes"]["ridge"] != speed["probes"]["ridge"]
-    assert "12 videos are over before 60 s: there the whole is read" in record["notes"]
+    assert "in 60 s: 12 of 12 videos are over before, and are read whole" in record["notes"]
     from vjepa_distill.measures.evaluation.words import render
 
     assert render(record)

@@ -31,9 +31,9 @@ def run(chosen: Any) -> int:
     show(peaks(rows, chosen.top, apart=2))
     print("0: the median error of held-out videos, 1: their 95 % quantile")
     count = len({row["file"] for row in rows})
-    print(f"{len(rows)} moments of {count} videos in {chosen.out}", file=sys.stderr)
+    print(f"{chosen.out}: moments {len(rows)}, videos {count}", file=sys.stderr)
     if bad:
-        print(f"{len(bad)} videos left out: {listed(bad)}", file=sys.stderr)
+        print(f"left out: {len(bad)}, {listed(bad)}", file=sys.stderr)
     return 0
 
 

@@ -90,9 +90,13 @@ def _labels(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[st
 
 
 def _future(record: Mapping[str, Any]) -> Iterator[list[str]]:
-    """What a predictor foresees: the skill of all steps against each rival, and the three retrievals."""
-    for rival, found in ((record["horizon"] or {}).get("all") or {}).items():
+    """What a predictor foresees: skill against each rival and at each step, and retrievals."""
+    horizon = record["horizon"] or {"all": {}}
+    for rival, found in horizon["all"].items():
         yield [f"SOON, {rival}", "0.00", cell(found)]
+        if rival == "persistence":
+            for step, skill in zip(horizon["steps"], horizon["rivals"][rival], strict=True):
+                yield [f"SOON +{step} tubelet{'s'[: step > 1]}", "0.00", cell(skill)]
     for among, found in (record["eventually"] or {}).items():
         if found:
             yield [f"EVENTUALLY {among}", f"{found.get('chance', 0):.2f}", cell(found)]
