@@ -253,6 +253,39 @@ def test_a_registered_name_and_a_missing_start(runs: Path, world_folder: Path, t
     assert any("--start RUN" in note for note in record["notes"])
 
 
+@pytest.mark.parametrize(
+    ("table", "words", "told"),
+    [
+        ("file,shape\nother/0.mp4,disc\n", [], "the videos are named like videos/"),
+        ("file,shape\n{file},disc\n", ["--column", "shape"], "column shape cannot be read: all 1 videos"),
+        ("", ["--compare", "gone"], "there is no run folder or exported file gone"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_video_is_read(
+    table: str,
+    words: list[str],
+    told: str,
+    runs: Path,
+    world_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def collect(*given: Any, **more: Any) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr("vjepa_distill.measures.evaluation.collect.collect", collect)
+    if table:
+        first = min((world_folder / "videos").glob("*.mp4")).name
+        (tmp_path / "labels.csv").write_text(table.format(file=f"videos/{first}"))
+        words = [*words, "--labels", str(tmp_path / "labels.csv")]
+    command = ["evaluate", str(runs / "future"), "--data.root", str(world_folder), "--device", "cpu"]
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--out", str(tmp_path), *words])
+    assert end.value.code == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_measure_of_the_future_sees_every_clip_and_its_entries_are_kept(
     world_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

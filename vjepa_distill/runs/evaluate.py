@@ -65,12 +65,13 @@ def evaluate(
     _check(source, seconds, compare, {"columns": columns, "exclude": exclude}, labels)
     table = read_labels(labels, [*(columns or ()), *exclude]) if labels else {}
     asked = Asked(columns, seconds if labels else (), batch_size, TIE[amp])
+    # all are built before the first is measured: one that cannot be is said at once
+    chosen = [starts.of(source, which, options, seed, start=start, random=random)]
+    chosen += [starts.of(one, which, None, seed) for one in compare]
     said, records = [], []
-    for number, one in enumerate((source, *compare)):
+    for one, encoders_of in zip((source, *compare), chosen, strict=True):
         place = Place(settings(one, data), on, how, table, exclude)
-        sides: dict[str, Any] = {"start": start, "random": random} if number == 0 else {}
-        chosen = starts.of(one, which, options if number == 0 else None, seed, **sides)
-        record, own = record_of(one, chosen, place, asked)
+        record, own = record_of(one, encoders_of, place, asked)
         said.append(own)
         records.append(record)
     folder = _folder(source, out)

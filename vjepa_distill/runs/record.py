@@ -12,6 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from vjepa_distill.data.loader import Loader
+from vjepa_distill.errors import UserError
 from vjepa_distill.measures.evaluation import collect
 from vjepa_distill.measures.evaluation import labels as by_labels
 from vjepa_distill.measures.evaluation.health import health
@@ -44,6 +45,7 @@ def record_of(
 ) -> tuple[dict[str, Any], dict[str, Judged]]:
     """The record of one encoder, and what was said of each video."""
     began = time.monotonic()
+    _check_labels(place, asked)
     grids = tried(chosen.encoders, place)
     recipe = videos.recipe_of(place.data, train=False)
     views = Views(place.index.good, place.index.root, recipe, place.decoder, asked.seconds)
@@ -83,6 +85,20 @@ def record_of(
         "seconds": round(time.monotonic() - began, 1),
     }
     return record, said
+
+
+def _check_labels(place: Place, asked: Asked) -> None:
+    """UserError before any video is read, where the labels are of others or tell nothing."""
+    files = [entry.path for entry in place.index.good]
+    groups = grouped(files, place)
+    if not place.table:
+        return
+    if not any(file in place.table for file in files):
+        raise UserError(
+            f"no video has labels: the videos are named like {files[0]}, the labels like "
+            f"{next(iter(place.table))}. Point --data.root at the folder that the labels' names start from"
+        )
+    by_labels.chosen_columns(files, place.table, groups, asked.columns)
 
 
 def _seen(
