@@ -191,10 +191,26 @@ def test_bad_input_is_named_in_one_line(tmp_path, draw):
     refused("share one same", exclude=["same"])
     refused("no file of the features has a empty", column="empty")
     refused("is missing", features=tmp_path / "b.safetensors")
-    refused("cannot be read", labels=tmp_path / "none.csv")
+    refused("there are no labels", labels=tmp_path / "none.csv")
+    refused("cannot be read: .*[Dd]irectory", labels=tmp_path)
+    (tmp_path / "empty.csv").write_text("")
+    refused("empty.csv are empty", labels=tmp_path / "empty.csv")
+    infinite = write_labels(tmp_path / "infinite.csv", x=["1", "2", "inf", "4", "5", "6"])
+    refused("column x holds inf, which is no number", labels=infinite, column="x")
+    refused("no column of numbers \\('a'\\)", kind="number")
     refused("no column of numbers", kind="number")
     features.with_suffix(".json").write_text(json.dumps({"format": 2, "files": []}))
     refused("format 2", features=features)
+
+
+def test_a_cell_that_is_nan_is_empty(tmp_path, draw):
+    features = write_features(tmp_path / "a.safetensors", draw.normal(size=(40, 2)))
+    found = []
+    for gap in ("", "nan", " NaN"):
+        values = [gap if row % 3 == 0 else f"{row * 0.7}" for row in range(40)]
+        found.append(probe(features, write_labels(tmp_path / "labels.csv", x=values), "x"))
+    assert (found[0]["kind"], found[0]["rows"], found[0]["skipped"]) == ("number", 26, 14)
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_table_shows_what_was_measured(tmp_path, draw):

@@ -10,7 +10,7 @@ import numpy as np
 
 from vjepa_distill.errors import UserError
 from vjepa_distill.measures.scores import knn_accuracy, knn_r2, linear_accuracy, majority_share, ridge_r2
-from vjepa_distill.measures.table import Features, Row, groups_of, read_features, read_labels
+from vjepa_distill.measures.table import Features, Row, groups_of, numbers_of, read_features, read_labels
 
 PROBES: dict[str, dict[str, Callable[..., float]]] = {
     "text": {"k-NN": knn_accuracy, "linear": linear_accuracy},
@@ -111,13 +111,11 @@ def _numbers(values: list[str], kind: str, column: str) -> np.ndarray | None:
     """The column as numbers, None if it is text; "auto" takes it as numbers when every value is one."""
     if kind == "text":
         return None
-    try:
-        numbers = np.array([float(value) for value in values])
-    except ValueError as problem:
-        if kind == "auto":
-            return None
-        raise UserError(f"{column} is no column of numbers ({problem}): type --kind text") from problem
-    return numbers if np.isfinite(numbers).all() or kind == "number" else None
+    numbers = numbers_of(values, column)
+    if numbers is None and kind == "number":
+        wrong = next(value for value in values if numbers_of([value], column) is None)
+        raise UserError(f"{column} is no column of numbers ({wrong!r}): type --kind text")
+    return numbers
 
 
 def render(results: Sequence[dict[str, Any]]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -61,20 +62,44 @@ def read_features(path: Path | str) -> Features:
 
 
 def read_labels(path: Path | str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    """file name -> row of a CSV with the columns "file" and `columns`; UserError with near names if not."""
+    """file name -> row of a CSV with the columns "file" and `columns`; UserError with near names if not.
+
+    A cell "nan", as other tools write one that is missing, is empty.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            table = {(row.get("file") or "").replace("\\", "/"): row for row in reader}
-    except (OSError, UnicodeDecodeError) as problem:
+            known = list(reader.fieldnames or [])
+            rows = [{column: _cell(value) for column, value in row.items()} for row in reader]
+    except FileNotFoundError as problem:
+        raise UserError(f"there are no labels {path}: give a CSV file with a column file") from problem
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise UserError(f"the labels {path} cannot be read: {problem}") from problem
-    known = list(reader.fieldnames or [])
+    if not known:
+        raise UserError(f"the labels {path} are empty: give a CSV file with a column file")
+    table = {row.get("file", "").replace("\\", "/"): row for row in rows}
     for column in ["file", *columns]:
         if column not in known:
             close = get_close_matches(column, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(known)}.{hint}")
     return table
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    return "" if text.strip().lower() == "nan" else text
+
+
+def numbers_of(values: Sequence[str], column: str) -> np.ndarray | None:
+    """The values as numbers [n] where every one is one; UserError where one of them is infinite."""
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError:
+        return None
+    if not np.isfinite(numbers).all():
+        raise UserError(f"column {column} holds inf, which is no number: leave those cells empty")
+    return numbers
 
 
 def groups_of(files: Sequence[str], table: dict[str, dict], columns: Sequence[str]) -> np.ndarray:

@@ -14,6 +14,7 @@ from vjepa_distill.measures.evaluation.attentive import attentive
 from vjepa_distill.measures.evaluation.collect import Collected
 from vjepa_distill.measures.evaluation.intervals import Judged, estimate, means, regressed
 from vjepa_distill.measures.scores import knn_labels, knn_values, linear_labels, majority_share, ridge_values
+from vjepa_distill.measures.table import numbers_of
 
 Said = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 PROBES: dict[str, dict[str, Said]] = {
@@ -26,15 +27,10 @@ MANY = 50
 
 def answers_of(files: Sequence[str], table: dict[str, dict], column: str) -> tuple[np.ndarray, np.ndarray]:
     """The rows [n] of files that have this label, and the labels: float where every one is a number."""
-    rows = np.array(
-        [row for row, file in enumerate(files) if table.get(file, {}).get(column)], dtype=np.int64
-    )
-    values = np.array([table[files[row]][column] for row in rows])
-    try:
-        numbers = values.astype(float)
-    except ValueError:
-        return rows, values
-    return rows, numbers if len(numbers) and np.isfinite(numbers).all() else values
+    rows = [row for row, file in enumerate(files) if table.get(file, {}).get(column)]
+    values = [table[files[row]][column] for row in rows]
+    numbers = numbers_of(values, column) if values else None
+    return np.array(rows, dtype=np.int64), np.array(values) if numbers is None else numbers
 
 
 def why_not(answers: np.ndarray, groups: np.ndarray) -> str:
@@ -46,7 +42,7 @@ def why_not(answers: np.ndarray, groups: np.ndarray) -> str:
         return f"all {len(answers)} videos have {answers[0]}"
     if len(np.unique(groups)) < 2:
         return f"all {len(answers)} videos are of one group"
-    if answers.dtype.kind != "f" and kinds > max(MANY, len(answers) // 4):
+    if answers.dtype.kind != "f" and kinds > min(len(answers) // 2, max(MANY, len(answers) // 4)):
         return f"{kinds} different values among {len(answers)} videos"
     return ""
 
@@ -61,8 +57,7 @@ def chosen_columns(
     known = [column for column in next(iter(table.values()), {}) if column != "file"]
     good, words = [], []
     for column in known if asked is None else asked:
-        rows, answers = answers_of(files, table, column)
-        reason = why_not(answers, groups[rows])
+        reason = _why_not(files, table, column, groups)
         if reason and asked is not None:
             raise UserError(f"column {column} cannot be read: {reason}. Name others by --column")
         if reason:
@@ -70,6 +65,14 @@ def chosen_columns(
         else:
             good.append(column)
     return good, words
+
+
+def _why_not(files: Sequence[str], table: dict[str, dict], column: str, groups: np.ndarray) -> str:
+    try:
+        rows, answers = answers_of(files, table, column)
+    except UserError as problem:
+        return str(problem).removeprefix(f"column {column} ")
+    return why_not(answers, groups[rows])
 
 
 @dataclass
