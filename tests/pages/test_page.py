@@ -10,6 +10,7 @@ from vjepa_distill.pages import page
 from vjepa_distill.pages.contents import RunFacts
 from vjepa_distill.pages.curves import MOST, health, learning, machine, points
 from vjepa_distill.pages.evaluated import anticipation, horizon
+from vjepa_distill.pages.plots import LEFT, RIGHT, WIDTH, draw
 from vjepa_distill.pages.tables import estimate, tables
 from vjepa_distill.pages.verdict import sentence, tiles
 
@@ -114,6 +115,36 @@ def test_numbers_that_this_version_does_not_know_are_drawn_too():
     charts = {chart.title: chart for chart in learning([facts.run(rows=rows)])}
     assert list(charts) == ["strange", "strange/skill"]
     assert charts["strange/skill"].lines[-1].label == "the rival"
+
+
+def test_the_floor_of_a_single_point_is_drawn_from_the_beginning():
+    """A run that was scored once, at its end: what it has to beat goes across the plot."""
+    row = {"step": 20, "heldout/cosine": 0.6, "heldout/cosine_floor": 0.5}
+    [chart] = learning([facts.run(rows=[row])])
+    drawn = draw(chart)
+    (path,) = re.findall(r'points="([^"]*)" class="line floor', drawn)
+    (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in path.split())
+    assert (x0, x1, y0) == (LEFT, WIDTH - RIGHT, y1)
+
+
+def test_where_few_points_are_held_out_several_runs_show_their_training_too():
+    rows = [{"step": step, "soon": 1.0 / step} for step in (1, 2, 3)]
+    one = facts.run("a", rows=[*rows, {"step": 3, "heldout/soon": 0.5}])
+    two = facts.run("b", rows=[{**row, "heldout/soon": 0.5} for row in rows])
+    [chart] = learning([one, two])
+    assert [(line.label, line.style) for line in chart.lines] == [
+        ("a", "main"), ("a, training", "faint"), ("b", "main"),
+    ]  # fmt: skip
+
+
+def test_scores_that_are_not_the_same_thing_stand_in_plots_of_their_own():
+    rows = [{"step": 3, "heldout/score": 0.5}]
+    runs = [facts.run(name, rows=rows, judged_by=kind) for name, kind in (("a", "x"), ("b", "y"), ("c", "x"))]
+    charts = learning(runs)
+    assert [[(line.label, line.colour) for line in chart.lines] for chart in charts] == [
+        [("a", 0), ("c", 2)], [("b", 1)],
+    ]  # fmt: skip
+    assert [chart.words.rpartition(" ")[2] for chart in charts] == ["x", "y"]
 
 
 def test_several_runs_share_a_plot_and_a_long_log_is_thinned():

@@ -193,7 +193,7 @@ def test_a_run_that_is_not_finished_shows_frames_and_says_why_no_tokens(future):
     assert [row["step"] for row in rows_of(future)] == [1]
     clips = shown(future)
     assert clips.tokens is None
-    assert any("exports its encoder" in note for note in clips.notes)
+    assert any("a run exports at its end" in note for note in clips.notes)
     assert "Step 1 of 2" in report(future, device="cpu").read_text()
 
 

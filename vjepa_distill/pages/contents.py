@@ -122,6 +122,8 @@ class RunFacts:
     """The log, in the order of its steps."""
     floors: Mapping[str, float] = field(default_factory=dict)
     """Below which numbers of the log speak of collapse."""
+    judged_by: str = ""
+    """What "score" in the log is, by which the best step is chosen."""
     verdict: str = ""
     """The run's own, of a run that has one."""
     evaluation: Mapping[str, Any] | None = None

@@ -12,6 +12,8 @@ from vjepa_distill.pages.known import FLOORS, HEALTH, LEARNING, MACHINE, Known
 from vjepa_distill.pages.plots import REST, Chart, Line, Point
 
 HELD = "heldout/"
+FEW = 3
+"""Held-out points that are too few to see a run by."""
 MOST = 400
 """Points of a line; a longer log is thinned by means."""
 AHEAD = re.compile(r"soon/skill(?:_(\w+))?/(\d+)")
@@ -55,20 +57,31 @@ def _names(run: RunFacts) -> Iterator[str]:
 def _charts(runs: Sequence[RunFacts], known: dict[str, Known]) -> list[Chart]:
     charts = []
     for name, (title, words) in known.items():
-        lines = [line for number, run in enumerate(runs) for line in _lines(run, name, number, len(runs) > 1)]
-        if lines:
-            charts.append(Chart(title, words, [*lines, *_constants(runs, name)]))
+        for kind, alike in _alike(runs, name).items():
+            lines = [line for number in alike for line in _lines(runs[number], name, number, len(runs) > 1)]
+            if lines:
+                told = f"{words} {kind}".rstrip()
+                charts.append(Chart(title, told, [*lines, *_constants([runs[n] for n in alike], name)]))
     return charts
 
 
+def _alike(runs: Sequence[RunFacts], name: str) -> dict[str, list[int]]:
+    """Which runs go into one plot, by number: all, but of a score those where it is the same thing."""
+    found: dict[str, list[int]] = {}
+    for number, run in enumerate(runs):
+        found.setdefault(run.judged_by if name == "score" else "", []).append(number)
+    return found
+
+
 def _lines(run: RunFacts, name: str, number: int, several: bool) -> Iterator[Line]:
-    """Held-out, else training; of a single run both. Then the floors that move, in the log's own numbers."""
+    """Held-out, else training; of a single run, or where few points are held out, both. Then the floors that
+    move, in the log's own numbers."""
     held, train = points(run, HELD + name), points(run, name)
     if held:
         yield Line(run.name if several else "held out", held, "main", number)
-    if train and not (several and held):
-        alone = not held
-        yield Line(run.name if several else "training", train, "main" if alone else "faint", number)
+    if train and not (several and len(held) >= FEW):
+        called = ([run.name] if several else []) + ([] if several and not held else ["training"])
+        yield Line(", ".join(called), train, "faint" if held else "main", number)
     moving = [(words, points(run, HELD + floor) or points(run, floor)) for floor, words in _floors(name)]
     for place, (words, found) in enumerate((words, found) for words, found in moving if found):
         if found:

@@ -124,7 +124,8 @@ def _across(lines: Sequence[Line]) -> tuple[float, float]:
     """A floor that stands still has no place of its own."""
     moving = [line for line in lines if not (line.style in FLOORS and len(line.points) == 1)] or lines
     places = [x for line in moving for x, _ in line.points]
-    return min(places), max(places)
+    first, last = min(places), max(places)
+    return (min(0.0, first), last) if first == last else (first, last)  # one moment: since the beginning
 
 
 def _shapes(line: Line, frame: Frame) -> list[Markup]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import vjepa_distill
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import write_atomic
 from vjepa_distill.pages import page
-from vjepa_distill.pages.contents import Clips, RunFacts
+from vjepa_distill.pages.contents import RunFacts
 from vjepa_distill.runs import distill, encoders, scenes
 from vjepa_distill.runs.folder import BEST, CONFIG, stored
 from vjepa_distill.runs.written import comparison_of, evaluation_of, rows_of
@@ -44,10 +44,11 @@ def report(
         raise UserError(f"--clips {clips}: give a number from 0 to {MOST_CLIPS}")
     path, on = place(out, folders[0]), encoders.device_of(device)
     configs = [config_of(folder) for folder in folders]  # first: a wrong folder is refused before any work
+    told = [facts_of(*one) for one in zip(folders, names(folders), configs, strict=True)]
     facts = []
-    for folder, name, config in zip(folders, names(folders), configs, strict=True):
+    for folder, config, known in zip(folders, configs, told, strict=True):
         shown, why = scenes.clips_of(folder, config, root, clips, on)
-        facts.append(facts_of(folder, name, config, shown, why))
+        facts.append(replace(known, clips=shown, why_no_clips=why))
     text = page(facts, vjepa_distill.__version__)
     return write_atomic(path, lambda file: file.write(text.encode()))
 
@@ -85,10 +86,8 @@ def names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
-def facts_of(
-    folder: Path, name: str, config: DistillConfig | JepaConfig, shown: Clips | None, why: str
-) -> RunFacts:
-    """All that the page tells of a run."""
+def facts_of(folder: Path, name: str, config: DistillConfig | JepaConfig) -> RunFacts:
+    """All that the page tells of a run but its pictures."""
     rows = rows_of(folder)
     facts = RunFacts(
         name=name,
@@ -101,14 +100,22 @@ def facts_of(
         floors=_floors(config),
         evaluation=evaluation_of(folder),
         comparison=comparison_of(folder),
-        clips=shown,
-        why_no_clips=why,
+        judged_by=_judged_by(config),
     )
     scores = facts.heldout
     if isinstance(config, DistillConfig) and {"cosine", "r2"} <= scores.keys():
         words = distill.verdict(scores).removeprefix("verdict: ")
-        return RunFacts(**{**vars(facts), "verdict": words})
+        return replace(facts, verdict=words)
     return facts
+
+
+def _judged_by(config: DistillConfig | JepaConfig) -> str:
+    """What the score of a run's log is."""
+    if isinstance(config, DistillConfig):
+        return "Of distill: the held-out cosine."
+    if config.targets.kind == "frozen":
+        return "Of jepa-train with frozen targets: the held-out loss, its sign turned."
+    return "Of jepa-train: the mean of skills, retrieval, rank and direction, each above its chance."
 
 
 def _best(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from vjepa_distill.stages.measure import distinct_views
 from vjepa_distill.tokens import Grid
 
 NOT_KEPT = "This run kept no video out (data.heldout 0): the clips are of videos that it was trained on."
-UNFINISHED = "Tokens are not shown: the run has not come to its end, where it exports its encoder."
+UNFINISHED = "Tokens are not shown: there is no student.safetensors, which a run exports at its end."
 PLAIN_MOMENTS = 12
 """Frames shown of a clip whose tubelets are not known."""
 
