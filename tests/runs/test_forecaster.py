@@ -264,6 +264,21 @@ def test_what_foretells_nothing_is_refused(distilled, plain, clip):
         model.surprise(clip, 3)
     with pytest.raises(UserError, match="multiple of 2, and at least 6"):
         model.surprise(clip[:, :, :4])
+    now = clip[:, :, :4]
+    for wrong, words in (
+        (now.numpy(), "a clip that is a ndarray and no torch.Tensor"),
+        (now * 255, "a clip with values from 0.* to 25"),
+        (now * torch.nan, "a clip with values from nan to nan"),
+        ((now * 255).byte(), "a clip of torch.uint8"),
+        (now[:0], "give NOW's 4 frames"),
+    ):
+        with pytest.raises(UserError, match=words):
+            model.forecast(wrong)
+    with pytest.raises(UserError, match="give its frames as float RGB"):
+        model.surprise(clip[0])
+    for steps in (0, "a", 1.5):
+        with pytest.raises(UserError, match="give a whole number from 1"):
+            model.rollout(now, steps)
 
 
 @pytest.mark.parametrize("way", ["gone", "another"])

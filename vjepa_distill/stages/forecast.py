@@ -98,6 +98,8 @@ class Forecaster(Sight):
         length. Foretold tokens are read through ``bridge``, and copied by the anchor as they are.
         """
         self.check(clip_now, self.now_frames, "NOW's")
+        if not isinstance(steps, int) or steps < 1:
+            raise UserError(f"steps={steps!r}: give a whole number from 1")
         grid, now = self.grid(*clip_now.shape[3:]), self.timeline.now
         seen, copy = self.context(clip_now, grid)
         shape = (now, grid.h, grid.w)
@@ -149,6 +151,7 @@ class Forecaster(Sight):
 
         first, every: NOW begins at these tubelets alone, and what none of them foretells is NaN.
         """
+        self.check(clip, None, "its")
         ahead, soon = self.timeline.now + horizon, self.timeline.soon
         tubelets = clip.shape[2] // self.tubelet
         if not 1 <= horizon <= soon:

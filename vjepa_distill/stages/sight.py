@@ -12,6 +12,9 @@ from vjepa_distill.modules.masks import Span
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.tokens import Grid
 
+EDGE = 0.1
+"""How far values may lie outside [0, 1]: resizing can overshoot."""
+
 
 class Sight(nn.Module):
     """A stage, and the spans of its clips of so many frames."""
@@ -54,9 +57,15 @@ class Sight(nn.Module):
         missing = self.frames - clip.shape[2]
         return F.pad(clip, (0, 0, 0, 0, 0, missing)) if missing else clip
 
-    def check(self, clip: Any, frames: int, whose: str) -> None:
-        if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] != frames or not clip.is_floating_point():
-            raise UserError(
-                f"a clip of {clip.dtype} {tuple(clip.shape)}: give {whose} {frames} frames as float RGB in "
-                f"[0, 1], [B, 3, {frames}, H, W]"
-            )
+    def check(self, clip: Any, frames: int | None, whose: str) -> None:
+        """UserError for what is no clip of so many frames (None: of any number)."""
+        count = f" {frames}" if frames else ""
+        due = f"give {whose}{count} frames as float RGB in [0, 1], [B, 3,{count or ' T'}, H, W]"
+        if not isinstance(clip, Tensor):
+            raise UserError(f"a clip that is a {type(clip).__name__} and no torch.Tensor: {due}")
+        right = clip.ndim == 5 and clip.shape[1] == 3 and frames in (None, clip.shape[2])
+        if not right or not clip.is_floating_point() or not clip.numel():
+            raise UserError(f"a clip of {clip.dtype} {tuple(clip.shape)}: {due}")
+        low, high = (value.item() for value in clip.detach().aminmax())
+        if not -EDGE <= low <= high <= 1 + EDGE:
+            raise UserError(f"a clip with values from {low:g} to {high:g}: {due}")
