@@ -502,6 +502,9 @@ def test_options_are_checked_against_the_factory(model_file: Path) -> None:
         registry.create("backbone", f"{model_file}:strict", a=1)
     registry.check_options("backbone", f"{model_file}:strict", {})
     registry.check_options("backbone", f"{model_file}:any", {"whatever": 1})
+    for name, brought in (("any", "whatever"), ("strict", "c")):  # what is brought is nobody's to give
+        with pytest.raises(UserError, match=f"has no option '{brought}'; options: (none|a, b)"):
+            registry.check_options("backbone", f"{model_file}:{name}", {brought: 1}, brought=[brought])
 
 
 def test_a_family_binds_its_model_and_takes_no_second_one(site: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, metadata, util
@@ -86,12 +86,13 @@ def models(family: str) -> list[str]:
     return [str(name) for name in _load(offer, offer.models)()]
 
 
-def check_options(kind: str, name: str, options: Mapping[str, Any]) -> None:
+def check_options(kind: str, name: str, options: Mapping[str, Any], brought: Collection[str] = ()) -> None:
     """Refuse options that the factory behind the name does not take; imports the factory, reads no data.
 
     Required ones are judged by ``create``: whoever creates may add some (an objective's ``embed_dim``).
+    brought: those that whoever creates will add, which are nobody else's to give.
     """
-    _checked(kind, name, options)
+    _checked(kind, name, options, brought)
 
 
 def options_of(kind: str, name: str) -> list[str]:
@@ -182,15 +183,17 @@ def changed(record: Mapping[str, Any]) -> str:
     return "" if now == record["version"] else f"{name} was {record['version']} and is now {now}"
 
 
-def _checked(kind: str, name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...]]:
+def _checked(
+    kind: str, name: str, options: Mapping[str, Any], brought: Collection[str] = ()
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The factory behind a name and what comes first in its call, once it is known to take these options."""
     offer, bound = resolve(kind, name)
     factory = _factory(offer)
-    accepted = _accepted(factory, bound)
+    accepted = [option for option in _accepted(factory, bound) if option not in brought]
     every = inspect.signature(factory).parameters.values()
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in every)
-    for option in () if takes_any else options:
-        if option not in accepted:
+    for option in options:
+        if option in brought or not (takes_any or option in accepted):
             known = ", ".join(accepted) or "none"
             raise UserError(
                 f"{kind} {name!r} has no option {option!r}; options: {known}.{near(option, accepted)}"

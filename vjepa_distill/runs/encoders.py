@@ -15,6 +15,8 @@ from vjepa_distill.settings import Component, JepaConfig, Term
 from vjepa_distill.tokens import Grid
 from vjepa_distill.training.optim import Precision
 
+BROUGHT = ("embed_dim", "timeline", "target_dim", "layers")
+"""What an objective is called with besides its options: ``objectives`` gives them."""
 CONTRACT = "to see what it promises, and how to mend it, type vjepa-distill backbones check"
 
 
@@ -116,7 +118,7 @@ def check(components: Iterable[Component], terms: Mapping[str, Term]) -> None:
         if exports.locate(component.name) is None:
             registry.check_options("backbone", component.name, component.options)
     for term in terms.values():
-        registry.check_options("objective", term.name, term.options)
+        registry.check_options("objective", term.name, term.options, brought=BROUGHT)
 
 
 def objectives(
