@@ -99,6 +99,7 @@ def test_stop_ends_the_run_with_a_line_before_the_update(kind, factor, options, 
     words = capsys.readouterr().err
     assert {"spike": "spike: the loss is", "nonfinite": "not finite: match"}[kind] in words
     assert "Nothing was updated by that step" in words
+    assert f"the last checkpoint is {checkpoint.latest(tmp_path / 'x')}\n" in words
     assert [row["step"] for row in rows(tmp_path / "x")] == list(range(1, 13))
 
 

@@ -20,6 +20,7 @@ def train(name: str, config: Any) -> int:
     """distill or jepa-train; what can go wrong in a run becomes one line that says how to go on."""
     from vjepa_distill.runs.distill import distill
     from vjepa_distill.runs.jepa import jepa_train
+    from vjepa_distill.training.checkpoint import latest
     from vjepa_distill.training.health import Collapsed
     from vjepa_distill.training.loop import Interrupted
     from vjepa_distill.training.step import Diverged
@@ -32,9 +33,9 @@ def train(name: str, config: Any) -> int:
         say(f"stopped and saved; go on with: {again}")
         return 130
     except (Diverged, Collapsed) as problem:
-        say(
-            f"{problem}. Nothing was updated by that step; the last checkpoint is in {config.out}/checkpoints"
-        )
+        last = latest(config.out)
+        kept = f"the last checkpoint is {last}" if last else "no checkpoint had been saved"
+        say(f"{problem}. Nothing was updated by that step; {kept}")
         return 1
     except RuntimeError as problem:
         if not out_of_memory(problem):

@@ -85,7 +85,8 @@ class Standing:
     def words(self) -> str:
         """Which step was the best, and how the last compares with it."""
         if self.best is None:
-            return "no best is kept: " + ("no score was sound" if self.last else "no held-out score so far")
+            why = "there was trouble at every score (see the WARNING lines)"
+            return "no best is kept: " + (why if self.last else "no held-out score so far")
         said = f"best: step {self.best.step}, score {self.best.score:.4g}"
         if self.last is None or self.last == self.best:
             return f"{said}, the last one"
