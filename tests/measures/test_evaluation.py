@@ -19,6 +19,7 @@ from vjepa_distill.measures.evaluation.compare import differences
 from vjepa_distill.measures.evaluation.drift import Drift, layers_of, linear_cka
 from vjepa_distill.measures.evaluation.health import health, sampled
 from vjepa_distill.measures.evaluation.paired import direction, fitted, paired
+from vjepa_distill.measures.evaluation.words import cell
 from vjepa_distill.protocols import VideoInfo
 
 
@@ -89,6 +90,19 @@ def test_the_interval_of_a_share_is_that_of_the_binomial(draw):
     assert found["high"] - found["score"] == pytest.approx(half, abs=0.006)
     assert found["score"] - found["low"] == pytest.approx(half, abs=0.006)
     assert found["chance"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("found", "sign", "told"),
+    [
+        ((0.677, 0.618, 0.734), "", "0.677 \\[.62 .73]"),
+        ((-0.0094, -0.012, -0.0061), "", "-0.009 \\[-.012 -.006]"),
+        ((-0.0004, -0.003, 0.002), "+", "-0.000 \\[-.003 +.002]"),
+        ((1.0, 1.0, 1.0), "", "1.000 \\[1.00 1.00]"),
+    ],
+)
+def test_an_interval_is_told_to_as_many_places_as_it_takes(found, sign, told):
+    assert cell(dict(zip(("score", "low", "high"), found, strict=True)), sign) == told
 
 
 def test_videos_of_a_group_are_drawn_together():

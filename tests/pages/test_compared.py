@@ -23,6 +23,8 @@ TOLD = {
             "pairs": [pair("runs/c", -0.125, -0.2, -0.05), pair("runs/b", -0.001, -0.1, 0.1)],
         },
         {"what": "horizon/persistence", "base": 0.1234, "pairs": [pair("runs/b", 0.0, 0.0, 0.0)]},
+        {"what": "horizon/persistence/2", "base": 0.25, "pairs": [pair("runs/b", 0.0, 0.0, 0.0)]},
+        {"what": "eventually/videos", "base": 0.5, "pairs": [pair("runs/b", 0.0, 0.0, 0.0)]},
         {"what": "new/thing", "base": 1, "pairs": [pair("runs/b", 0.0, -0.1, 0.1)]},
     ],
 }
@@ -48,6 +50,18 @@ def test_differences_stand_under_their_runs_and_those_clear_of_0_are_bold():
         [
             ("SOON’s skill", "repeating the last NOW tubelet", False),
             ("0.123", "", False),
+            ("0.000", "0.000 to 0.000", False),
+            ("–", "", False),
+        ],
+        [
+            ("SOON’s skill", "repeating the last NOW tubelet, 2 ahead", False),
+            ("0.250", "", False),
+            ("0.000", "0.000 to 0.000", False),
+            ("–", "", False),
+        ],
+        [
+            ("EVENTUALLY’s retrieval", "among videos", False),
+            ("0.500", "", False),
             ("0.000", "0.000 to 0.000", False),
             ("–", "", False),
         ],

@@ -41,7 +41,13 @@ def measure(what: str) -> Cell:
         return Cell(PROBES.get(name, name), READ.get(read, read))
     if kind == "labels":
         return Cell(name, NAMES.get(read, read))
-    return Cell("SOON’s skill", RIVALS.get(rest, rest)) if kind == "horizon" else Cell(what)
+    if kind == "eventually":
+        return Cell("EVENTUALLY’s retrieval", f"among {rest}")
+    if kind != "horizon":
+        return Cell(what)
+    rival, _, step = rest.partition("/")
+    told = RIVALS.get(rival, rival)
+    return Cell("SOON’s skill", f"{told}, {step} ahead" if step else told)
 
 
 def more(pair: Mapping[str, Any] | None) -> Cell:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vjepa_distill.data.stretches import starts
 from vjepa_distill.measures.evaluation.horizon import Horizon
-from vjepa_distill.measures.evaluation.intervals import Judged, skilled
+from vjepa_distill.measures.evaluation.intervals import Judged, means, skilled
 from vjepa_distill.protocols import DecodeError
 from vjepa_distill.runs import exports, videos
 from vjepa_distill.runs.forecaster import PREDICTOR, check_frames, load_forecaster
@@ -60,12 +60,19 @@ class Foretelling:
                     self.horizon.add_starts(self._shown(clips), entry.path)
 
     def _judged(self, groups: dict[str, int]) -> dict[str, Judged]:
-        """Skill over all of SOON against each rival, video by video: 1 - Σ error / Σ the rival's error."""
-        files = self.horizon.files
-        errors = {name: np.stack(rows).mean(axis=1) for name, rows in self.horizon.errors.items()}
-        soon = errors.pop("soon")
-        of = np.array([groups[file] for file in files])
-        return {f"horizon/{name}": skilled(files, of, soon, floor) for name, floor in errors.items()}
+        """Video by video: errors and those of each rival over all of SOON, over persistence at every step
+        too, and whether the far future was found among others."""
+        files, errors = self.horizon.files, {name: np.stack(e) for name, e in self.horizon.errors.items()}
+        soon, of = errors.pop("soon"), np.array([groups[file] for file in files])
+        said = {}
+        for name, floor in errors.items():
+            said[f"horizon/{name}"] = skilled(files, of, soon.mean(axis=1), floor.mean(axis=1))
+            for step in range(soon.shape[1]) if name == "persistence" else ():
+                said[f"horizon/{name}/{step + 1}"] = skilled(files, of, soon[:, step], floor[:, step])
+        if rows := self.horizon.found():
+            videos, hits, _ = zip(*rows, strict=True)
+            said["eventually/videos"] = means(videos, np.array([groups[v] for v in videos]), np.array(hits))
+        return said
 
     def _shown(self, clip: Tensor) -> Tensor:
         return clip.to(self.place.device).float().div(255)

@@ -101,6 +101,12 @@ class Horizon:
             found["group"] = retrieval(outcome, future, files, of)
         return found
 
+    def found(self) -> list[tuple[Any, ...]]:
+        """(file, whether its outcome finds its own far future among all videos, chance)."""
+        if not self.outcomes:
+            return []
+        return retrieved(torch.cat(self.outcomes), torch.cat(self.futures), np.array(self.files))
+
     def _starts(self) -> dict[str, float] | None:
         rows = [
             (file, *row)
@@ -123,6 +129,14 @@ def retrieval(
     Other clips of the same file are no candidates. groups: only files of the same one are, and rows without
     one ("") are left out. None where no row has a rival.
     """
+    rows = retrieved(outcome, future, files, groups)
+    return _averaged(rows) if rows else None
+
+
+def retrieved(
+    outcome: Tensor, future: Tensor, files: np.ndarray, groups: np.ndarray | None = None
+) -> list[tuple[Any, ...]]:
+    """``retrieval`` row by row: (file, whether it was found, chance) of each that has a rival."""
     rows: list[tuple[Any, ...]] = []
     for first in range(0, len(files), ROWS):
         part = slice(first, first + ROWS)
@@ -132,7 +146,7 @@ def retrieval(
         own = np.arange(len(files))[None] == np.arange(len(files))[part, None]
         told = zip(files[part], rival.any(axis=1), *_found(outcome[part] @ future.T, own, rival), strict=True)
         rows += [(file, hit, chance) for file, has, hit, chance in told if has]
-    return _averaged(rows) if rows else None
+    return rows
 
 
 def _found(

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 HEADS = {"this": "this", "random": "random weights", "start": "started from"}
+PROBES = {"knn": "k-NN"}
 FEATURES = {"mean": "", "change": ", change"}
 NARROW = 17
 """Of the names of measures: three scores with their intervals, one of them negative, go beside them in 80."""
+SMALL = 0.1
+"""Of an interval within this of 0 hundredths would not tell on which side it ends."""
 NEEDS = "horizon and EVENTUALLY need a run of jepa-train with its predictor"
 
 
@@ -45,10 +48,11 @@ def render_comparison(comparison: Mapping[str, Any]) -> Any:
 
 
 def cell(found: Mapping[str, float] | None, sign: str = "") -> str:
-    """0.677 [.62 .73]; a dash where there is none."""
+    """0.677 [.62 .73], near 0 to three places: 0.012 [.009 .015]; or a dash."""
     if not found:
         return "-"
-    low, high = (f"{found[end]:{sign}.2f}".replace("0.", ".", 1) for end in ("low", "high"))
+    places = 3 if max(abs(found["low"]), abs(found["high"])) < SMALL else 2
+    low, high = (f"{found[end]:{sign}.{places}f}".replace("0.", ".", 1) for end in ("low", "high"))
     return f"{found['score']:{sign}.3f} \\[{low} {high}]"  # escaped: rich reads brackets as its own
 
 
@@ -77,9 +81,8 @@ def _labels(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[st
     for column, found in (record["labels"] or {}).items():
         unit = " R²" if found["kind"] == "number" else ""
         for probe, scores in found["probes"].items():
-            called = "k-NN" if probe == "knn" else probe
             yield [
-                f"{column} {called}{unit}",
+                f"{column} {PROBES.get(probe, probe)}{unit}",
                 f"{found['floor']:.2f}",
                 *(cell(scores[name]) for name in names),
             ]
@@ -96,7 +99,7 @@ def _future(record: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [f"SOON, {rival}", "0.00", cell(found)]
         if rival == "persistence":
             for step, skill in zip(horizon["steps"], horizon["rivals"][rival], strict=True):
-                yield [f"SOON +{step} tubelet{'s'[: step > 1]}", "0.00", cell(skill)]
+                yield [_ahead(step), "0.00", cell(skill)]
     for among, found in (record["eventually"] or {}).items():
         if found:
             yield [f"EVENTUALLY {among}", f"{found.get('chance', 0):.2f}", cell(found)]
@@ -115,6 +118,17 @@ def _drift(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _shortly(what: str) -> str:
-    """time/direction/mean as the other table calls it."""
+    """time/direction/change as the other table calls it."""
     kind, _, rest = what.partition("/")
-    return rest.replace("/", " ") if kind in ("time", "labels") else what
+    name, _, last = rest.rpartition("/")
+    if kind == "time":
+        return name + FEATURES.get(last, f", {last}")
+    if kind == "labels":
+        return f"{name} {PROBES.get(last, last.replace('first ', 'in '))}"
+    if kind == "horizon":
+        return _ahead(int(last)) if name else f"SOON, {rest}"
+    return f"EVENTUALLY {rest}" if kind == "eventually" else what
+
+
+def _ahead(step: int) -> str:
+    return f"SOON +{step} tubelet{'s'[: step > 1]}"
