@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,22 @@ def test_runs_side_by_side(
     assert pair["low"] <= pair["score"] <= pair["high"]
 
 
+def test_a_run_beside_its_copy_differs_by_nothing_and_all_is_named_as_in_the_other_table(
+    runs: Path, world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "future", tmp_path / "copy")
+    command = ["evaluate", str(runs / "future"), "--data.root", str(world_folder), "--device", "cpu"]
+    assert run([*command, "--compare", str(tmp_path / "copy"), "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out.partition("differences of")
+    for name in ("direction, change", "speed", "SOON, persistence", "SOON +1 tubelet", "EVENTUALLY videos"):
+        assert f"\n{name} " in told[0]
+        assert f"\n{name} " in told[2]
+    found = json.loads((tmp_path / "comparison.json").read_text())["differences"]
+    assert {row["what"] for row in found} >= {"horizon/persistence/1", "eventually/videos"}
+    ends = {(pair["score"], pair["low"], pair["high"]) for row in found for pair in row["pairs"]}
+    assert ends == {(0.0, 0.0, 0.0)}
+
+
 def test_a_registered_name_and_a_missing_start(runs: Path, world_folder: Path, tmp_path: Path) -> None:
     options = {"depth": 1, "width": 24, "heads": 2, "patch": 8}
     here = {"root": str(world_folder), **CLIP}
@@ -316,6 +333,8 @@ def test_a_measure_of_the_future_sees_every_clip_and_its_entries_are_kept(
         (["vjepa/tiny", "--exclude", "lab"], "exclude lab of which table? Give it by --labels"),
         (["vjepa/tiny", "--column", "shape"], "columns shape of which table?"),
         (["vjepa/tiny", "--seconds", "soon"], "--seconds soon: give numbers"),
+        (["vjepa/tiny", "--seconds", "nan"], "seconds=nan: give numbers above 0"),
+        (["vjepa/tiny", "--batch_size", "0"], "batch_size=0: give a number from 1"),
         (["vjepa/tiny", "--compare", "vjepa/tiny"], "each named once"),
         (["vjepa/tiny", "--data.num_frames", "7", "--data.size", "32"], "7"),
     ],
@@ -345,6 +364,15 @@ def test_a_column_that_cannot_be_read_is_refused_and_an_unasked_one_left_out(
     record = evaluate(runs / "distilled", here, **given)
     assert set(record["labels"]) == {"parity"}
     assert "column kind left out: all 12 videos have same" in record["notes"]
+    rows = [f"videos/{number:06d}.mp4,{number * 1.5},inf,word{number}" for number in range(12)]
+    rows[0] = "videos/000000.mp4,nan,1,word0"
+    table.write_text("\n".join(["file,far,endless,own", *rows]))
+    record = evaluate(runs / "distilled", here, **given)
+    assert {name: (one["kind"], one["videos"]) for name, one in record["labels"].items()} == {
+        "far": ("number", 11)
+    }
+    assert any("column endless left out: holds inf" in note for note in record["notes"])
+    assert "column own left out: 12 different values among 12 videos" in record["notes"]
 
 
 def test_the_students_average_is_another_encoder(runs: Path, world_folder: Path, tmp_path: Path) -> None:

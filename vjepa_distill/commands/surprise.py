@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from vjepa_distill.commands.chosen import add_data, add_device
+from vjepa_distill.errors import UserError
 
 SUMMARY = "Find the moments that a jepa-train run did not foresee."
 
@@ -26,6 +27,8 @@ def run(chosen: Any) -> int:
     from vjepa_distill.data.quarantine import listed
     from vjepa_distill.runs.surprise import peaks, surprise
 
+    if chosen.top < 0:
+        raise UserError(f"--top {chosen.top}: give a number from 0")
     found = surprise(chosen.run, chosen.data, chosen.out, horizon=chosen.horizon, device=chosen.device)
     rows, bad = found["rows"], found["bad"]
     show(peaks(rows, chosen.top, apart=2))

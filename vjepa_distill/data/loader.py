@@ -37,6 +37,8 @@ class Loader:
         timeout: float = 60.0,
         max_bad: float = 0.01,
     ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: give a number from 1")
         self.clips, self.batch_size, self.rank, self.world = clips, batch_size, rank, world
         self.workers, self.timeout, self.max_bad = workers, timeout, max_bad
         self.position = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -97,8 +98,8 @@ def _check(source: Any, seconds: Sequence[float], compare: Sequence[Any], named:
         if columns and not labels:
             raise UserError(f"{what} {', '.join(columns)} of which table? Give it by --labels FILE.csv")
     for tau in seconds:
-        if not tau > 0:
-            raise UserError(f"seconds={tau}: give numbers above 0")
+        if not isinstance(tau, int | float) or not 0 < tau < math.inf:
+            raise UserError(f"seconds={tau!r}: give numbers above 0")
     names = [str(one) for one in (source, *compare)]
     if len(set(names)) < len(names):
         raise UserError(f"--compare {' '.join(names[1:])}: a run is compared with others, each named once")

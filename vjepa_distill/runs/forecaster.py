@@ -137,7 +137,7 @@ def located(run: Path | str) -> Path:
         )
     if not beside.is_file():
         raise UserError(
-            f"{path.parent} holds no {PREDICTOR}, which older versions did not write: type "
+            f"{path.parent} holds no {PREDICTOR}, written at the end of a run (not by older versions): type "
             f"vjepa-distill jepa-train --out {path.parent} --resume"
         )
     return beside

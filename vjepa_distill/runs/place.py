@@ -52,8 +52,11 @@ class Future(Watching, Protocol):
         """{"horizon", "eventually"}, and what was said of each video, for comparisons."""
 
 
-def tried(chosen: Mapping[str, nn.Module], place: Place) -> dict[str, Any]:
-    """The grid of each encoder's tokens; one clip is put through each before any video is read."""
+def tried(chosen: Mapping[str, nn.Module], place: Place, source: str) -> dict[str, Any]:
+    """The grid of each encoder's tokens; one clip is put through each before any video is read.
+
+    source: what "this" and "random" are called.
+    """
     grids = {}
     for name, encoder in chosen.items():
         some: Any = encoder
@@ -61,8 +64,9 @@ def tried(chosen: Mapping[str, nn.Module], place: Place) -> dict[str, Any]:
             raise UserError(
                 f"a {type(some).__name__} has no grid(T, H, W), which says which tokens are of one moment"
             )
-        grids[name] = encoders.grid_of(name, some, place.data.clip)
-        encoders.try_out(name, some.to(place.device), place.data.clip, place.device, False, place.how)
+        called = "the start" if name == "start" else source
+        grids[name] = encoders.grid_of(called, some, place.data.clip)
+        encoders.try_out(called, some.to(place.device), place.data.clip, place.device, False, place.how)
     return grids
 
 

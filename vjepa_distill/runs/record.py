@@ -46,7 +46,7 @@ def record_of(
     """The record of one encoder, and what was said of each video."""
     began = time.monotonic()
     _check_labels(place, asked)
-    grids = tried(chosen.encoders, place)
+    grids = tried(chosen.encoders, place, chosen.name)
     recipe = videos.recipe_of(place.data, train=False)
     views = Views(place.index.good, place.index.root, recipe, place.decoder, asked.seconds)
     future = future_of(source, place)
@@ -62,6 +62,7 @@ def record_of(
     if future:
         ahead, foreseen = future.entries(found.files, groups)
         said |= foreseen
+        words += _lacking(ahead["eventually"], place)
     bad = len(place.index.bad) + len(place.index.good) - len(found.files)
     clip = {name: getattr(recipe, name) for name in ("num_frames", "height", "width", "sampling", "fps")}
     record = {
@@ -99,6 +100,18 @@ def _check_labels(place: Place, asked: Asked) -> None:
             f"{next(iter(place.table))}. Point --data.root at the folder that the labels' names start from"
         )
     by_labels.chosen_columns(files, place.table, groups, asked.columns)
+
+
+def _lacking(eventually: dict[str, Any] | None, place: Place) -> list[str]:
+    """What of EVENTUALLY these videos cannot show, in words."""
+    if eventually is None:
+        return ["no EVENTUALLY: the run has no outcome head"]
+    words = []
+    if eventually["starts"] is None:
+        words.append("no EVENTUALLY among starts: no video is long enough for a second clip")
+    if eventually["group"] is None and place.exclude:
+        words.append("no EVENTUALLY in the group: each has one video")
+    return words
 
 
 def _seen(

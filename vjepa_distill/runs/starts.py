@@ -62,7 +62,8 @@ def _named(source: str | Path, which: str, options: Mapping[str, Any] | None, se
         built.append(_module(exports.load_backbone(source, which, given, random_weights=untrained)))
     record = exports.read_record(path) if path else {"backbone": encoders.provenance_of(component, built[0])}
     made = {"stage": record.get("stage"), "backbone": record["backbone"]}
-    return Chosen(str(source), dict(zip(("this", "random"), built, strict=True)), made)
+    notes = [f"{source} has random weights itself"] if path is None and encoders.untrained(component) else []
+    return Chosen(str(source), dict(zip(("this", "random"), built, strict=True)), made, notes)
 
 
 def start_of(source: str | Path, notes: list[str]) -> str | None:
