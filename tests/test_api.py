@@ -174,7 +174,11 @@ def test_create_backbone_is_create() -> None:
     ],
 )
 def test_bad_input_in_one_line(given: dict[str, Any], words: str, tmp_path: Path) -> None:
-    sound = {"source": "conv/small", "out": str(tmp_path / "f.safetensors"), "data": {"root": str(tmp_path)}}
+    sound = {
+        "source": "conv/small",
+        "out": str(tmp_path / "f.safetensors"),
+        "data": {"root": str(tmp_path), "size": 32},
+    }
     with pytest.raises(UserError, match=words) as caught:
         encode(**{**sound, **given})
     assert "\n" not in str(caught.value)

@@ -80,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in TRAINING:
         arguments = for_training(arguments)
     elif arguments and arguments[0] in ("encode", "surprise"):
-        arguments = with_clip_of_run(arguments, value_of(arguments, "--from"))
+        by_name = arguments[0] == "encode"
+        arguments = with_clip_of_run(arguments, value_of(arguments, "--from"), by_name)
     elif arguments and arguments[0] == "evaluate" and "--help" not in arguments:
         arguments = with_clip_of_run(arguments, parser.parse_args(arguments)["evaluate"].source)
     chosen = parser.parse_args(arguments)

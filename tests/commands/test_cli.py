@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from vjepa_distill import encode
 from vjepa_distill.cli import build_parser, main
 from vjepa_distill.commands.arguments import value_of, with_clip_of_run, with_nested_options, with_run_config
+from vjepa_distill.errors import UserError
 
 COMMANDS = [
     "distill",
@@ -182,12 +184,13 @@ REFUSED = {
     "resume of nothing": ([*DISTILL, "--resume"], ["x", "config.yaml"]),
     "fp16 on a CPU": ([*DISTILL, "--amp=fp16", "--device=cpu"], ["--amp fp16 needs CUDA", "bf16"]),
     "init from nowhere": ([*JEPA, "--init=nowhere"], ["nowhere"]),
+    "a name without clips": (["evaluate", "vjepa/tiny"], ["--data.num_frames N --data.size"]),
     "features that are no safetensors": (
-        ["encode", "--from=vjepa/tiny", "--out=f.npy"],
+        ["encode", "--from=vjepa/tiny", "--out=f.npy", "--data.size=32"],
         ["f.npy.safetensors"],
     ),
     "an option of encode's backbone": (
-        ["encode", "--from=vjepa/tiny", "--out=f.safetensors", "--options.dept=3"],
+        ["encode", "--from=vjepa/tiny", "--out=f.safetensors", "--options.dept=3", "--data.size=32"],
         ["dept", "depth"],
     ),
     "a check of nothing": (["backbones", "check"], ["check NAME"]),
@@ -325,8 +328,12 @@ def test_encode_cuts_clips_as_the_run_did_unless_told_otherwise(tmp_path: Path) 
     words = ["encode", "--from", str(tmp_path), "--out=f.safetensors", "--data.num_frames=6"]
     data = build_parser().parse_args(with_clip_of_run(words, str(tmp_path))).encode.data
     assert (data.num_frames, data.size, data.sampling, data.fps) == (6, [32, 48], "fps", 4.0)
-    named = ["encode", "--from=vjepa/tiny"]
+    named = ["encode", "--from=vjepa/tiny", "--data.size=32"]
     assert with_clip_of_run(named, "vjepa/tiny") == named
+    with pytest.raises(UserError, match=r"vjepa/tiny is no run.*: type --data.num_frames N --data.size"):
+        with_clip_of_run([*named[:2], "--data.root=data"], "vjepa/tiny")
+    with pytest.raises(UserError, match="vjepa/tiny is no run"):
+        encode("vjepa/tiny", tmp_path / "f.safetensors", {"root": "data"})
 
 
 def test_encodes_flags_stand_alone_or_with_a_value() -> None:

@@ -88,13 +88,19 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def with_clip_of_run(arguments: Sequence[str], source: str | None) -> list[str]:
-    """``encode --from RUN`` cuts clips as the run did; what is typed comes later and overrules it."""
+def with_clip_of_run(arguments: Sequence[str], source: str | None, by_name: bool = True) -> list[str]:
+    """``encode --from RUN`` cuts clips as the run did; what is typed comes later and overrules it.
+
+    by_name: a registered name will do, too, if it is said which clips it takes.
+    """
     given = list(arguments)
     if source is None or "--help" in given:
         return given
-    from vjepa_distill.runs.exports import clip_of
+    from vjepa_distill.runs.exports import clip_of, need_clip
 
+    typed = (word.partition("=")[0].removeprefix("--data.") for word in given if word.startswith("--data."))
+    if by_name:
+        need_clip(source, set(typed))
     clip = clip_of(source)
     return [given[0], *(f"--data.{name}={_typed(value)}" for name, value in clip.items()), *given[1:]]
 

@@ -86,10 +86,11 @@ def encode(
 
 def settings(source: str | Path | nn.Module, data: Data | Mapping[str, Any]) -> Data:
     """The data settings in full: those given, then the clip of the run that is encoded, then the defaults."""
-    if isinstance(data, Mapping):
-        clip = {} if isinstance(source, nn.Module) else exports.clip_of(source)
-        data = {**clip, **data}
-    return settled(data, Data, "data")
+    if not isinstance(data, Mapping) or isinstance(source, nn.Module):
+        return settled(data, Data, "data")
+    whole = settled({**exports.clip_of(source), **data}, Data, "data")
+    exports.need_clip(source, data)
+    return whole
 
 
 def encoder_of(

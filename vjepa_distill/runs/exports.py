@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +89,17 @@ def clip_of(source: Path | str) -> dict[str, Any]:
     path = locate(source)
     clip = dict(read_record(path).get("clip", {})) if path else {}
     return {"size": [clip.pop("height"), clip.pop("width")], **clip} if clip else {}
+
+
+def need_clip(source: Path | str, given: Collection[str]) -> None:
+    """UserError for a registered name where none of the given settings of `Data` says what its clips are."""
+    if locate(source) is not None:
+        return
+    _known(str(source))
+    if not {"num_frames", "size"} & set(given):
+        raise UserError(
+            f"{source} is no run, which would bring its clips: type --data.num_frames N --data.size PIXELS"
+        )
 
 
 def load_backbone(
