@@ -61,7 +61,7 @@ class Plan:
     teacher_steps: Steps = field(default_factory=lambda: Steps(moments=200, clips=150))
     student: Component = field(default_factory=lambda: Component("ruffle/tiny", {"depth": 4}))
     distill_steps: int = 160
-    jepa_steps: int = 200
+    jepa_steps: int = 320
     jepa_batch: int = 16
 
     def data(self, folder: Path, part: Literal["train", "test"]) -> Data:
@@ -168,10 +168,10 @@ def jepa_train(folder: Path, plan: Plan, start: Path) -> Path:
         # holds what stage 1 gave, and asks of every moment how the clip goes on: docs/results.md
         objectives={
             "retain": Term(2.0, options={"parts": True}),
-            "dynamics": Term(8.0, options={"of": "tubelets", "distance": "cosine"}),
-            "eventually": Term(1.0),
+            "dynamics": Term(16.0, options={"of": "tubelets", "distance": "cosine"}),
+            "eventually": Term(2.0),
         },
-        optimizer=Optimizer(lr=1.6e-3),
+        optimizer=Optimizer(lr=2.4e-3),
         **common(folder / "jepa", plan, plan.jepa_steps) | {"batch_size": plan.jepa_batch},
     )
     words.heading("4  Stage 2: jepa-train goes on from there", words.command(config))
