@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,11 @@ ROOT = Path(__file__).parents[2]
 def at(level: str, *command: str) -> str:
     """What a program prints that is limited to a level; one thread, as the other tests."""
     given = {**os.environ, **LEVELS[level], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], env=given, cwd=ROOT, capture_output=True, text=True, timeout=280
-    )
+    with tempfile.TemporaryDirectory() as compiled:  # what was compiled at another level is not taken
+        given["TORCHINDUCTOR_CACHE_DIR"] = compiled
+        done = subprocess.run(
+            [sys.executable, *command], env=given, cwd=ROOT, capture_output=True, text=True, timeout=280
+        )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
