@@ -77,12 +77,18 @@ def read_labels(path: Path | str, columns: Sequence[str]) -> dict[str, dict[str,
         raise UserError(f"the labels {path} cannot be read: {problem}") from problem
     if not known:
         raise UserError(f"the labels {path} are empty: give a CSV file with a column file")
-    table = {row.get("file", "").replace("\\", "/"): row for row in rows}
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = row.get("file", "").replace("\\", "/")
+        if table.setdefault(name, row) != row:
+            raise UserError(f"the labels {path} have two rows of {name} that differ: keep one of them")
     for column in ["file", *columns]:
         if column not in known:
             close = get_close_matches(column, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise UserError(f"{path} has no column {column!r}; it has {', '.join(known)}.{hint}")
+    if not table:
+        raise UserError(f"the labels {path} have no rows: give one for each video")
     return table
 
 

@@ -64,6 +64,8 @@ def chosen_columns(
             words.append(f"column {column} left out: {reason}")
         else:
             good.append(column)
+            labelled = len(answers_of(files, table, column)[0])
+            words += [f"{column}: {labelled} of {len(files)} videos have it"] if labelled < len(files) else []
     return good, words
 
 
