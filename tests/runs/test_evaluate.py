@@ -276,6 +276,8 @@ def test_a_registered_name_and_a_missing_start(runs: Path, world_folder: Path, t
         ("file,shape\nother/0.mp4,disc\n", [], "the videos are named like videos/"),
         ("file,shape\n{file},disc\n", ["--column", "shape"], "column shape cannot be read: all 1 videos"),
         ("", ["--compare", "gone"], "there is no run folder or exported file gone"),
+        ("", ["--compare", "{other}"], "foretells clips of 4 frames, and here they have 8"),
+        ("", ["--out", "{file}"], "is a file: give a folder, in which evaluation.json is written"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_video_is_read(
@@ -296,6 +298,11 @@ def test_what_cannot_be_is_said_before_any_video_is_read(
         first = min((world_folder / "videos").glob("*.mp4")).name
         (tmp_path / "labels.csv").write_text(table.format(file=f"videos/{first}"))
         words = [*words, "--labels", str(tmp_path / "labels.csv")]
+    shutil.copytree(runs / "future", tmp_path / "other")
+    predictor = tmp_path / "other" / "predictor.safetensors"
+    predictor.write_bytes(predictor.read_bytes().replace(b'num_frames\\": 8', b'num_frames\\": 4'))
+    (tmp_path / "file").touch()
+    words = [word.format(other=tmp_path / "other", file=tmp_path / "file") for word in words]
     command = ["evaluate", str(runs / "future"), "--data.root", str(world_folder), "--device", "cpu"]
     with pytest.raises(SystemExit) as end:
         main([*command, "--out", str(tmp_path), *words])
@@ -373,6 +380,7 @@ def test_a_column_that_cannot_be_read_is_refused_and_an_unasked_one_left_out(
     }
     assert any("column endless left out: holds inf" in note for note in record["notes"])
     assert "column own left out: 12 different values among 12 videos" in record["notes"]
+    assert "far: 11 of 12 videos have it" in record["notes"]
 
 
 def test_the_students_average_is_another_encoder(runs: Path, world_folder: Path, tmp_path: Path) -> None:

@@ -108,8 +108,10 @@ def test_a_run_that_held_nothing_out_says_so(by_fps):
 
 
 def test_other_clips_than_the_runs_are_refused(uniform, world_folder, tmp_path):
-    with pytest.raises(UserError, match=r"num_frames 12: the run foretells clips of 8"):
+    with pytest.raises(UserError, match=r"foretells clips of 8 frames, and here they have 12"):
         surprise(uniform, {"root": str(world_folder), "num_frames": 12})
+    with pytest.raises(UserError, match=r"one CSV file is written; type --out .*surprise\.csv"):
+        surprise(uniform, {"root": str(world_folder)}, world_folder)
     with pytest.raises(UserError, match=r"--horizon 2: the run foretells 1 to 1"):
         surprise(uniform, {"root": str(world_folder)}, horizon=2)
     with pytest.raises(UserError, match="is no run folder"):

@@ -17,7 +17,7 @@ from vjepa_distill.measures.table import read_labels
 from vjepa_distill.runs import encoders, starts
 from vjepa_distill.runs.encode import settings
 from vjepa_distill.runs.place import Place
-from vjepa_distill.runs.record import Asked, record_of
+from vjepa_distill.runs.record import Asked, ready, record_of
 from vjepa_distill.runs.shared import guard_of
 from vjepa_distill.runs.written import COMPARISON, EVALUATION, FORMAT
 from vjepa_distill.settings import Data
@@ -66,17 +66,22 @@ def evaluate(
     _check(source, seconds, compare, {"columns": columns, "exclude": exclude}, labels)
     table = read_labels(labels, [*(columns or ()), *exclude]) if labels else {}
     asked = Asked(columns, seconds if labels else (), batch_size, TIE[amp])
-    # all are built before the first is measured: one that cannot be is said at once
+    folder = _folder(source, out)
     chosen = [starts.of(source, which, options, seed, start=start, random=random)]
     chosen += [starts.of(one, which, None, seed) for one in compare]
-    said, records = [], []
-    for one, encoders_of in zip((source, *compare), chosen, strict=True):
-        place = Place(settings(one, data), on, how, table, exclude)
-        record, own = record_of(one, encoders_of, place, asked)
+    # all are built and tried before the first is measured: one that cannot be is said at once
+    made = [
+        ready(one, encoders_of, Place(settings(one, data), on, how, table, exclude), asked)
+        for one, encoders_of in zip((source, *compare), chosen, strict=True)
+    ]
+    said: list[Any] = []
+    records: list[dict[str, Any]] = []
+    for one in made:
+        record, own = record_of(one, asked)
+        if not records:
+            _write(folder, EVALUATION, record)
         said.append(own)
         records.append(record)
-    folder = _folder(source, out)
-    _write(folder, EVALUATION, records[0])
     if not compare:
         return records[0]
     runs = [record["source"] for record in records]
@@ -106,6 +111,8 @@ def _check(source: Any, seconds: Sequence[float], compare: Sequence[Any], named:
 
 
 def _folder(source: Any, out: str | Path | None) -> Path | None:
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"--out {out} is a file: give a folder, in which {EVALUATION} is written")
     if out is not None or isinstance(source, nn.Module):
         return Path(out) if out is not None else None
     path = starts.exports.locate(source)

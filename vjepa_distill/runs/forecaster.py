@@ -117,11 +117,12 @@ def load_forecaster(run: Path | str) -> Forecaster:
     return forecaster.eval()
 
 
-def check_frames(model: Forecaster, num_frames: int) -> None:
+def check_frames(model: Forecaster, num_frames: int, run: Path | str) -> None:
     """UserError for clips that are no longer those of the run."""
     if num_frames != model.frames:
         raise UserError(
-            f"--data.num_frames {num_frames}: the run foretells clips of {model.frames} frames, leave it out"
+            f"{run} foretells clips of {model.frames} frames, and here they have {num_frames} "
+            "(data.num_frames): leave that out, and compare runs of equal clips"
         )
 
 

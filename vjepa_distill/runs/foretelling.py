@@ -23,7 +23,7 @@ def future_of(source: str | Path | nn.Module, place: Place) -> Foretelling | Non
     if path is None or not path.with_name(PREDICTOR).is_file():
         return None
     forecaster = load_forecaster(path.parent)
-    check_frames(forecaster, place.data.num_frames)
+    check_frames(forecaster, place.data.num_frames, path.parent)
     return Foretelling(forecaster, place)
 
 

@@ -40,17 +40,29 @@ class Asked:
     """The share of the tokens' size up to which two features are the same but for rounding."""
 
 
-def record_of(
-    source: Any, chosen: starts.Chosen, place: Place, asked: Asked
-) -> tuple[dict[str, Any], dict[str, Judged]]:
+@dataclass
+class Ready:
+    """One encoder that was found fit to be measured."""
+
+    chosen: starts.Chosen
+    place: Place
+    grids: dict[str, Any]
+    future: Future | None
+
+
+def ready(source: Any, chosen: starts.Chosen, place: Place, asked: Asked) -> Ready:
+    """All that can be refused is refused here, before any video is read."""
+    _check_labels(place, asked)
+    return Ready(chosen, place, tried(chosen.encoders, place, chosen.name), future_of(source, place))
+
+
+def record_of(one: Ready, asked: Asked) -> tuple[dict[str, Any], dict[str, Judged]]:
     """The record of one encoder, and what was said of each video."""
     began = time.monotonic()
-    _check_labels(place, asked)
-    grids = tried(chosen.encoders, place, chosen.name)
+    chosen, place, future = one.chosen, one.place, one.future
     recipe = videos.recipe_of(place.data, train=False)
     views = Views(place.index.good, place.index.root, recipe, place.decoder, asked.seconds)
-    future = future_of(source, place)
-    found = _seen(chosen, grids, views, place, asked, future)
+    found = _seen(one, views, asked)
     groups = grouped(found.files, place)
     # small matrices: several threads wait for each other longer than they compute, where cores are shared
     with threadpool_limits(1):
@@ -114,27 +126,20 @@ def _lacking(eventually: dict[str, Any] | None, place: Place) -> list[str]:
     return words
 
 
-def _seen(
-    chosen: starts.Chosen,
-    grids: dict[str, Any],
-    views: Views,
-    place: Place,
-    asked: Asked,
-    future: Future | None,
-) -> collect.Collected:
+def _seen(one: Ready, views: Views, asked: Asked) -> collect.Collected:
     """One pass over the videos, through all encoders."""
-    data = place.data
+    place, data = one.place, one.place.data
     loader = Loader(views, asked.batch_size, workers=data.workers, timeout=data.timeout, max_bad=1.0)
     with progress("evaluating") as update:
         return collect.collect(
-            chosen.encoders,
-            grids,
+            one.chosen.encoders,
+            one.grids,
             loader,
             device=place.device,
             autocast=place.how.autocast,
             guard=place.how.guard,
             tokens=bool(place.table),
-            watching=future,
+            watching=one.future,
             progress=update,
         )
 

@@ -42,8 +42,10 @@ def surprise(
     horizon: from how many tubelets before each is foretold. Returns {"rows": [{"file", "second",
     "surprise"}], in the order of the files and of time, "bad": {file: why}}. UserError for bad input.
     """
+    if out is not None and Path(out).is_dir():
+        raise UserError(f"--out {out}: one CSV file is written; type --out {Path(out) / 'surprise.csv'}")
     model, data = load_forecaster(run), encode.settings(run, data)
-    check(model, data, horizon)
+    check(model, data, horizon, run)
     model.to(encoders.device_of(device))
     decoder = videos.decoder_of(data)
     index, recipe = videos.index_of(data, decoder), videos.recipe_of(data, train=False)
@@ -65,9 +67,9 @@ def surprise(
     return {"rows": rows, "bad": bad}
 
 
-def check(model: Forecaster, data: Data, horizon: int) -> None:
+def check(model: Forecaster, data: Data, horizon: int, run: str | Path) -> None:
     """UserError for clips that are no longer those of the run, and for a horizon it does not have."""
-    check_frames(model, data.num_frames)
+    check_frames(model, data.num_frames, run)
     if not 1 <= horizon <= model.timeline.soon:
         raise UserError(f"--horizon {horizon}: the run foretells 1 to {model.timeline.soon} tubelets")
 
