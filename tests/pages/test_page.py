@@ -76,7 +76,7 @@ def test_what_was_not_evaluated_says_what_to_type():
 def test_a_run_that_has_only_begun_has_a_page():
     empty = facts.run(rows=[], evaluation=None, clips=None, why_no_clips="No pictures: gone.")
     text = page([empty], "1")
-    assert "Nothing is in its log yet" in text
+    assert "Nothing is in its log" in text
     assert "No pictures: gone." in text
     assert "Step 0 of 20" in text
     Reader(text)
@@ -186,7 +186,9 @@ def test_direction_of_play_stands_beside_its_chance():
     charts = {chart.title: chart for chart in learning([run])}
     assert charts["Direction of play"].lines[-1].points == [(0, 0.5)]
     assert list(charts) == ["Score", "Direction of play"]
-    assert sentence(run) == "On held-out videos: direction of play not above the rival."
+    assert sentence(run) == "On held-out videos: no score that has a rival."
+    (tile,) = tiles(run)
+    assert (tile.title, tile.value, tile.better) == ("direction of play", "0.40", None)
 
 
 def test_tables_put_runs_side_by_side():

@@ -41,8 +41,8 @@ def _taught(scores: dict[str, float]) -> Iterator[Tile]:
             signed = f"{skill:+.3f}".replace("-", "−")
             yield Tile(f"{name.upper()} skill", signed, f"{rival}, 0", skill > 0)
     if "direction" in scores:
-        told = scores["direction"]
-        yield Tile("direction of play", f"{told:.2f}", "chance, 0.5", told > 0.5)
+        # of few clips it is noise, which `evaluate` has intervals for: no verdict
+        yield Tile("direction of play", f"{scores['direction']:.2f}", "chance 0.5; rough, of few clips")
     found, chance = scores.get("eventually/retrieval"), scores.get("eventually/chance")
     if found is not None and chance is not None:
         yield Tile("EVENTUALLY found", f"{found:.2f}", f"chance, {chance:.3f}", found > chance)
@@ -60,7 +60,7 @@ def _rank(run: RunFacts) -> Iterator[Tile]:
 def sentence(run: RunFacts) -> str:
     """The verdict: the run's own words, or what its last held-out scores say."""
     if not run.rows:
-        return "Nothing is in its log yet."
+        return "Nothing is in its log, metrics.jsonl: the run has only begun, or the file is lost."
     if not run.heldout:
         return "It has no held-out scores yet, so there is nothing to judge by."
     if run.verdict:

@@ -145,7 +145,7 @@ def in_short(folder: Path, config: DistillConfig | JepaConfig) -> list[tuple[str
         ("objectives", ", ".join(f"{n} × {t.weight:g}" for n, t in config.objectives.items() if t.weight)),
         ("length", f"{config.steps} steps of {batch} clips in each process"),
         ("clips", f"{data.num_frames} frames of {height} × {width}, {rate}"),
-        ("videos", f"{data.root}: {', '.join(data.files)}; {data.heldout:.0%} held out"),
+        ("videos", f"{data.root}: {_several(data.files)}; {data.heldout:.0%} held out"),
         ("optimizer", f"lr {config.optimizer.lr:g}, student × {config.optimizer.student:g}, {config.amp}"),
     ]
     return [(name, words) for name, words in facts if words]
@@ -157,6 +157,10 @@ def _beginning(config: DistillConfig | JepaConfig) -> list[tuple[str, str]]:
         return [("teacher", _component(asdict(taught))) for taught in config.teachers.values()]
     spans = ", ".join(f"{name.upper()} {frames}" for name, frames in vars(config.spans).items())
     return [("starts from", config.init or "random weights"), ("frames", spans)]
+
+
+def _several(files: Sequence[str]) -> str:
+    return ", ".join(files) if len(files) < 4 else f"{len(files)} patterns, {files[0]} to {files[-1]}"
 
 
 def _component(told: Mapping[str, Any]) -> str:
