@@ -99,6 +99,7 @@ def test_the_interval_of_a_share_is_that_of_the_binomial(draw):
         ((-0.0094, -0.012, -0.0061), "", "-0.009 \\[-.012 -.006]"),
         ((-0.0004, -0.003, 0.002), "+", "-0.000 \\[-.003 +.002]"),
         ((1.0, 1.0, 1.0), "", "1.000 \\[1.00 1.00]"),
+        ((-0.632, -1.38, -0.24), "", "-0.632 \\[-1.4 -.24]"),
     ],
 )
 def test_an_interval_is_told_to_as_many_places_as_it_takes(found, sign, told):

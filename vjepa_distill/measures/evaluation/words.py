@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 HEADS = {"this": "this", "random": "random weights", "start": "started from"}
@@ -39,7 +40,9 @@ def render_comparison(comparison: Mapping[str, Any]) -> Any:
     from rich.markup import escape
 
     runs = comparison["runs"]
-    table = _table(["", runs[0], *(f"{run}: more" for run in runs[1:])])
+    names = [Path(run).name for run in runs]
+    names = names if len(set(names)) == len(names) else runs
+    table = _table(["", names[0], *(f"{name}: more" for name in names[1:])])
     for row in comparison["differences"]:
         by_run = {pair["run"]: pair for pair in row["pairs"]}
         cells = [cell(by_run[run], "+") if run in by_run else "-" for run in runs[1:]]
@@ -52,8 +55,15 @@ def cell(found: Mapping[str, float] | None, sign: str = "") -> str:
     if not found:
         return "-"
     places = 3 if max(abs(found["low"]), abs(found["high"])) < SMALL else 2
-    low, high = (f"{found[end]:{sign}.{places}f}".replace("0.", ".", 1) for end in ("low", "high"))
+    low, high = (_short(found[end], sign, places) for end in ("low", "high"))
     return f"{found['score']:{sign}.3f} \\[{low} {high}]"  # escaped: rich reads brackets as its own
+
+
+def _short(end: float, sign: str, places: int) -> str:
+    """As many characters as fit: .62, -.05, 1.00, -1.4."""
+    if end <= -1:
+        return f"{end:.1f}" if end > -10 else f"{end:.0f}"
+    return f"{end:{sign}.{places}f}".replace("0.", ".", 1)
 
 
 def _table(heads: Sequence[str]) -> Any:
