@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from vjepa_distill import distributed
+from vjepa_distill.errors import Echo, UserError
+from vjepa_distill.runs.first import from_first
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -63,7 +65,14 @@ def check_decisions(rank):
     assert not distributed.any_true(False)
     assert distributed.broadcast_object({"from": rank}) == {"from": 0}
     assert distributed.gather_object(rank * 10) == [0, 10]
+    assert from_first(lambda: rank) == 0
+    with pytest.raises(UserError if rank == 0 else Echo, match="rank 0"):
+        from_first(lambda: refuse(rank))
     distributed.barrier()
+
+
+def refuse(rank):
+    raise UserError(f"said by rank {rank}")
 
 
 def check_half_precision(rank):
@@ -110,6 +119,7 @@ def test_alone_everything_is_the_identity(monkeypatch):
         assert not distributed.any_true(False)
         assert distributed.broadcast_object(3) == 3
         assert distributed.gather_object(3) == [3]
+        assert from_first(lambda: 3) == 3
         stage = torch.nn.Linear(1, 1)
         assert distributed.wrap(stage, "cpu") is stage
 

@@ -15,9 +15,9 @@ from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace, 
 
 import vjepa_distill
 from vjepa_distill.commands import COMMANDS, train
-from vjepa_distill.commands.arguments import for_training, value_of, with_clip_of_run
+from vjepa_distill.commands.arguments import check_sections, for_training, value_of, with_clip_of_run
 from vjepa_distill.commands.wording import in_one_line
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import Echo, UserError
 from vjepa_distill.settings import DistillConfig, JepaConfig
 from vjepa_distill.settings.run import FORMAT
 
@@ -79,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = build_parser()
     if arguments and arguments[0] in TRAINING:
         arguments = for_training(arguments)
+        check_sections(TRAINING[arguments[0]], value_of(arguments, "--config"))
     elif arguments and arguments[0] in ("encode", "surprise"):
         by_name = arguments[0] == "encode"
         arguments = with_clip_of_run(arguments, value_of(arguments, "--from"), by_name)
@@ -102,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # as in `backbones list | head -1`: nobody is left to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)
+    except Echo:
+        leave(2)
     except (UserError, ArgumentError) as problem:
         print(
             f"vjepa-distill: error: {in_one_line(problem, _options(given), value_of(given, '--config'))}",

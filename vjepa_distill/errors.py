@@ -13,6 +13,10 @@ class UserError(ValueError):
     """Bad input. The command line prints the message, without a traceback, and exits with code 2."""
 
 
+class Echo(UserError):
+    """Another process's UserError, which that process tells: this one ends with the same code, silently."""
+
+
 def one_of(what: str, given: str, known: Iterable[str]) -> None:
     """UserError unless the value given for `what` is among those known."""
     if given not in known:

@@ -187,6 +187,7 @@ def test_retrieval_gives_no_credit_for_ties():
     assert _found_first(torch.eye(6), label) == 1
     assert _found_first(torch.eye(6).roll(1, 0), label) == 0
     assert _found_first(torch.ones(6, 6), label) == pytest.approx(1 / 6), "collapsed rows: chance"
+    assert _found_first(torch.full((6, 6), torch.nan), label).isnan(), "no number is no chance"
 
 
 def test_a_skipped_update_leaves_nothing_for_the_queue():

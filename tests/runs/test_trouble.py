@@ -161,9 +161,36 @@ def test_too_many_rollbacks_stop_with_words(options, broken, tmp_path, capsys):
     ]
     assert run("distill", *chosen) == 1
     assert "rolled back 2 times before (trouble.max_rollbacks)" in capsys.readouterr().err
-    assert state_at(tmp_path / "x", 10)["trouble"]["rollbacks"] == 2
+    assert state_at(tmp_path / "x", 5)["trouble"]["rollbacks"] == 2
     more = ["--resume", "--out", tmp_path / "x", "--trouble.max_rollbacks", 3, "--trouble.nonfinite", "skip"]
     assert run("distill", *more) == 0, "what stopped a run may be answered otherwise when it goes on"
+
+
+def test_a_checkpoint_whose_next_step_fails_again_is_passed_over(options, broken, tmp_path):
+    """Weights can be broken without a sign of it: then the rate does not matter, and other clips do not."""
+    broken("distill", {AT: math.nan, AT + 4: math.nan})
+    assert run("distill", *options, "--trouble.nonfinite=rollback", "--out", tmp_path / "x") == 0
+    assert "Rolled back from step 12 to 10 (ckpt_10.pt)" in said(tmp_path / "x")
+    assert "Rolled back from step 10 to 5 (ckpt_5.pt)" in said(tmp_path / "x")
+    assert [row["step"] for row in rows(tmp_path / "x")] == list(range(1, 17))
+
+
+def test_the_only_checkpoint_is_gone_back_to_again(options, broken, tmp_path):
+    broken("distill", {4 * 5: math.nan, 4 * 6: math.nan})
+    assert run("distill", *options, "--trouble.nonfinite=rollback", "--out", tmp_path / "x") == 0
+    assert said(tmp_path / "x").count("Rolled back from step 5 to 5 (ckpt_5.pt)") == 2
+
+
+@pytest.mark.parametrize("eventually", [0.0, 0.25])
+def test_weights_that_say_no_numbers_are_no_best_and_not_gone_back_to(jepa_options, eventually, tmp_path):
+    """The third update, at an absurd rate, is finite and leaves weights that nothing can be told with."""
+    chosen = [*jepa_options, "--optimizer.lr=1e30", "--optimizer.warmup=6", "--steps=8", "--save_every=1"]
+    chosen += [f"--objectives.eventually.weight={eventually}", "--eval_every=1", f"--out={tmp_path / 'x'}"]
+    assert run("jepa-train", *chosen, "--trouble.nonfinite=rollback") == 1
+    assert checkpoint.load(checkpoint.best_of(tmp_path / "x"))["step"] == 1
+    assert state_at(tmp_path / "x", 2)["sound"] is False
+    assert "Rolled back from step 2 to 1 (ckpt_" in said(tmp_path / "x")
+    assert (tmp_path / "x" / "best" / "student.safetensors").is_file()
 
 
 def test_with_nothing_sound_to_go_back_to_it_stops_and_says_so(options, broken, tmp_path, capsys):

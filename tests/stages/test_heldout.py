@@ -1,5 +1,7 @@
 """Direction of play against a plain leave-one-video-out fit and encoders whose answer is known; the score."""
 
+import math
+
 import pytest
 import torch
 
@@ -101,6 +103,12 @@ def test_every_merit_is_0_at_its_rival_1_at_perfect_and_none_below_minus_1():
     assert merits({"now/skill": 1.0, "loss": 3.0}) == {"now/skill": 1.0}, "of what is there"
     perfect = {"eventually/retrieval": 1.0, "eventually/chance": 0.1, "direction": 1.0, "rank_kept": 1.0}
     assert set(merits(perfect).values()) == {1.0}
+
+
+def test_what_is_no_number_has_no_merit():
+    assert all(math.isnan(one) for one in merits({"now/skill": math.nan, "rank_kept": math.nan}).values())
+    clips = torch.full((4, 8), torch.nan)
+    assert math.isnan(direction_of_play([BothWays(clips, clips, torch.arange(4))]))
 
 
 @pytest.mark.parametrize(("kind", "score"), [("ema", 0.23), ("student", 0.23), ("frozen", -1.7)])

@@ -49,6 +49,18 @@ def test_only_a_sound_finite_and_higher_score_is_the_best():
     assert other.words() == "best: step 8, score 0.51, the last one"
 
 
+@pytest.mark.parametrize("which", ["now", "rank"])
+def test_a_model_that_says_no_numbers_has_no_score(which):
+    standing, stage = Standing(), Stage("now")
+    scores = {"now": 1.0, "rank": 4.0}
+    told = standing.scored(stage, scores | {which: math.nan}, {"now": 1.0})
+    assert math.isnan(told["score"])
+    assert not standing.take(1, told["score"], sound=True)
+    assert standing.scored(stage, scores, {"now": 1.0})["rank_kept"] == 1.0, (
+        "a share of the first that was one"
+    )
+
+
 def test_a_collapsed_beginning_has_no_share_to_keep():
     standing = Standing()
     assert standing.scored(Stage("rank_kept"), {"rank": 0.0}, {"a": 1.0})["score"] == 0.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,22 @@ def shipped_configs() -> dict[str, Path]:
     folders = (package / "configs", package.parent / "configs")
     found = ({file.stem: file for file in sorted(folder.glob("*.yaml"))} for folder in folders)
     return next(filter(None, found), {})
+
+
+def check_sections(schema: type, config: str | None) -> None:
+    """UserError where a --config file gives a number, a list or nothing for a setting that has parts.
+
+    The parser does not see it where a part of the same setting is typed, and raises where none is.
+    """
+    given, hints = _settings(config), typing.get_type_hints(schema)
+    for name, hint in hints.items():
+        if name not in given or not is_dataclass(hint) or isinstance(given[name], Mapping | str):
+            continue
+        parts = [f"{field.name}: …" for field in fields(hint)][:3]
+        raise UserError(
+            f"{config}: {name} is set by its parts, and {json.dumps(given[name], default=str)} is none; "
+            f"write {name}: {{{', '.join(parts)}}}, or leave it out"
+        )
 
 
 def with_run_config(arguments: Sequence[str]) -> list[str]:

@@ -20,7 +20,6 @@ def train(name: str, config: Any) -> int:
     """distill or jepa-train; what can go wrong in a run becomes one line that says how to go on."""
     from vjepa_distill.runs.distill import distill
     from vjepa_distill.runs.jepa import jepa_train
-    from vjepa_distill.training.checkpoint import latest
     from vjepa_distill.training.health import Collapsed
     from vjepa_distill.training.loop import Interrupted
     from vjepa_distill.training.step import Diverged
@@ -33,9 +32,7 @@ def train(name: str, config: Any) -> int:
         say(f"stopped and saved; go on with: {again}")
         return 130
     except (Diverged, Collapsed) as problem:
-        last = latest(config.out)
-        kept = f"the last checkpoint is {last}" if last else "no checkpoint had been saved"
-        say(f"{problem}. Nothing was updated by that step; {kept}")
+        say(f"{problem}. {_left(config.out, updated=isinstance(problem, Collapsed))}")
         return 1
     except RuntimeError as problem:
         if not out_of_memory(problem):
@@ -43,6 +40,20 @@ def train(name: str, config: Any) -> int:
         raise UserError(MEMORY) from problem
     say(f"done: {config.out}")
     return 0
+
+
+def _left(run: str, updated: bool) -> str:
+    """What a run that was ended by trouble leaves behind; updated: whether the step was judged after it."""
+    from vjepa_distill.runs.folder import BEST
+    from vjepa_distill.training.checkpoint import latest
+
+    last, best = latest(run), Path(run) / BEST
+    told = [] if updated else ["nothing was updated by that step"]
+    told.append(f"the last checkpoint is {last}" if last else "no checkpoint to go on from had been saved")
+    if best.is_dir():
+        told.append(f"the best step's encoder is in {best}")
+    words = "; ".join(told)
+    return words[0].upper() + words[1:]
 
 
 def launcher() -> str:

@@ -193,11 +193,15 @@ class Eventually(nn.Module):
 
 
 def _found_first(logits: Tensor, label: Tensor) -> Tensor:
-    """How often the label has the highest logit; a tie counts as its share: collapsed rows are at chance."""
+    """How often the label has the highest logit; a tie counts as its share: collapsed rows are at chance.
+
+    NaN where the label's logit is none.
+    """
     own = logits.gather(1, label[:, None])
     beaten = (logits > own + 1e-6).any(dim=1)
     tied = ((logits - own).abs() <= 1e-6).sum(dim=1)
-    return torch.where(beaten, 0.0, 1.0 / tied).mean()
+    share = torch.where(beaten, 0.0, 1.0 / tied)
+    return torch.where(own[:, 0].isfinite(), share, torch.nan).mean()
 
 
 def _note_skill(latents: Latents, name: str, loss: Tensor, floor: Tensor) -> None:

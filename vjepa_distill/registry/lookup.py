@@ -242,7 +242,7 @@ def _load(offer: Offer, target: Callable[..., Any] | str) -> Callable[..., Any]:
 
 def _file_offer(kind: str, name: str) -> Offer:
     """An offer for ``file.py:Class``; its version is the hash of the file, which has no other."""
-    path = Path(_FILE.fullmatch(name)["path"]).expanduser()  # type: ignore[index]
+    path = Path(os.path.expanduser(_FILE.fullmatch(name)["path"]))  # type: ignore[index]
     if not path.is_file():
         raise UserError(f"{kind} {name!r}: there is no file {path} in {Path.cwd()}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
@@ -252,7 +252,7 @@ def _file_offer(kind: str, name: str) -> Offer:
 @cache
 def _run_file(path: str) -> ModuleType:
     """Run a Python file once, as a module that pickle and deepcopy can find again."""
-    place = Path(path).expanduser().resolve()
+    place = Path(os.path.expanduser(path)).resolve()
     label = f"vjepa_distill_file_{place.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
     spec = util.spec_from_file_location(label, place)
     assert spec is not None, "a path that ends in .py always has a loader"

@@ -13,7 +13,7 @@ from vjepa_distill.modules.heads import Projector
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.runs import encoders, exports, videos
-from vjepa_distill.runs.shared import estimate, export_best, loop_of, record_of, world_of
+from vjepa_distill.runs.shared import estimate, export_best, loop_of, make_steps, record_of, world_of
 from vjepa_distill.settings import Component, DistillConfig
 from vjepa_distill.settings.plain import settings
 from vjepa_distill.stages.distill import Distill
@@ -47,8 +47,8 @@ def distill(config: DistillConfig | Mapping[str, Any]) -> Path:
         if world.state is None:
             estimate(stage, config.statistics_batches, config, world, data)
         loop = loop_of(stage, {"student": student}, config, world, data)
-        loop.run()
         export = functools.partial(export_distilled, stage, config)
+        make_steps(loop, export)
         if world.ranks.rank == 0:
             export(Path(config.out), {})
         world.log.say(verdict(loop.scores or loop.evaluate()))
@@ -82,7 +82,12 @@ def export_distilled(stage: Distill, config: DistillConfig, folder: Path, more: 
     """
     made = record_of("distill", config.student, stage.student, config) | more
     for key, taught in config.teachers.items():
-        record = {**made, "teacher": encoders.provenance_of(taught), "teacher_key": key}
+        teacher: Any = stage.teachers[key]
+        record = {
+            **made,
+            "teacher": encoders.provenance_of(taught) | {"weights": exports.fingerprint(teacher)},
+            "teacher_key": key,
+        }
         head = stage.heads[key].with_last(stage.standardisers[key].folded)
         exports.export_head(folder / "head.safetensors", head, record)
         exports.export_backbone(folder / "statistics.safetensors", stage.standardisers[key], record)

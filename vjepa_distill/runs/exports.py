@@ -73,15 +73,24 @@ def locate(source: Path | str, which: str = "student") -> Path | None:
     path = Path(source)
     if path.is_dir():
         if not (path / f"{which}.safetensors").is_file():
-            raise UserError(
-                f"{path} holds no {which}.safetensors, which a run writes at its end: finish it with --resume"
-            )
+            raise UserError(f"{path} holds no {which}.safetensors{_why_absent(path)}")
         return path / f"{which}.safetensors"
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise UserError(f"there is no file {path}")
         return path
     return None
+
+
+def _why_absent(run: Path) -> str:
+    """What a folder is that lacks an encoder: of a run that has not ended, of one that made none, of none."""
+    if (run / "student.safetensors").is_file():
+        return ": the targets of that run were no copy of its student"
+    if not (run / "config.yaml").is_file():
+        return " and no config.yaml: it is no run's folder"
+    best = run / "best"
+    also = f", or give {best}" if (best / "student.safetensors").is_file() else ""
+    return f", which a run writes at its end: finish it with --resume{also}"
 
 
 def clip_of(source: Path | str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ FREE_DATA = {"workers", "timeout", "index", "max_bad", "root"}
 def check(config: Run) -> None:
     """UserError where the folder may not be taken: in use without --resume or --overwrite, or no run's."""
     run = Path(config.out)
+    _check_place(run)
     used = run.exists() and any(run.iterdir())
     if config.resume:
         _check_same(config, run)
@@ -38,6 +40,14 @@ def check(config: Run) -> None:
         raise UserError(
             f"{run} is not empty: type --resume to go on with it, --overwrite to empty it, or another --out"
         )
+
+
+def _check_place(run: Path) -> None:
+    there = next(place for place in (run.absolute(), *run.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {run}: {there} is a file; give a folder, new or empty")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"--out {run}: nothing may be written in {there}; give another folder")
 
 
 def stored(run: Path | str) -> dict[str, Any] | None:
@@ -72,7 +82,10 @@ def claim(config: Run) -> None:
     run = Path(config.out)
     if config.overwrite and run.exists():
         shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UserError(f"--out {run} cannot be made: {problem.strerror}; give another folder") from problem
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     write_atomic(run / CONFIG, lambda file: file.write(text.encode()))
 

@@ -12,7 +12,7 @@ import torch
 from vjepa_distill.errors import UserError
 from vjepa_distill.protocols import Backbone, Draw, ModuleLike, Timeline
 from vjepa_distill.runs import encoders, exports, forecaster, initial, targets, videos
-from vjepa_distill.runs.shared import estimate, export_best, loop_of, record_of, world_of
+from vjepa_distill.runs.shared import estimate, export_best, loop_of, make_steps, record_of, world_of
 from vjepa_distill.settings import JepaConfig
 from vjepa_distill.settings.lengths import resolve
 from vjepa_distill.settings.plain import settings
@@ -67,8 +67,8 @@ def jepa_train(config: JepaConfig | Mapping[str, Any]) -> Path:
         still = config.targets.kind == "frozen"  # what holds still cannot collapse
         watch = None if still else Watch(**vars(config.collapse))
         loop = loop_of(stage, parts, config, world, data, watch)
-        loop.run()
         export = functools.partial(export_taught, stage, config, data)
+        make_steps(loop, export)
         if world.ranks.rank == 0:
             export(Path(config.out), {})
         export_best(loop, export)

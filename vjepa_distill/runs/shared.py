@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,20 +12,22 @@ from typing import Any
 
 import torch
 
-from vjepa_distill.distributed import Ranks, all_mean, broadcast_object, process_group, wrap
+from vjepa_distill.distributed import Ranks, all_mean, process_group, wrap
 from vjepa_distill.errors import UserError
 from vjepa_distill.kernels.guard import Guard
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Backbone, ModuleLike
 from vjepa_distill.runs import encoders, folder, videos
+from vjepa_distill.runs.first import from_first
 from vjepa_distill.settings import Component, Run
 from vjepa_distill.stages.distill import Distill
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.training import checkpoint
-from vjepa_distill.training.health import Watch
+from vjepa_distill.training.health import Collapsed, Watch
 from vjepa_distill.training.log import RunLog
 from vjepa_distill.training.loop import Loop
 from vjepa_distill.training.optim import Guarding, Precision, make_optimizer, precision, trusting
+from vjepa_distill.training.step import Diverged
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ def world_of(config: Run) -> Iterator[World]:
     if config.threads:
         torch.set_num_threads(config.threads)
     with process_group(device) as ranks:
-        state = start_of(config, ranks)
+        state = start_of(config)
         device = torch.device("cuda", ranks.local) if device.type == "cuda" else device
         done = state["step"] if state else 0
         with RunLog(config.out, config.steps, done, ranks.rank) as log:
@@ -65,13 +68,16 @@ def guard_of(amp: str, device: torch.device, say: Callable[[str], None] = _log.w
     return Guard(say) if (amp, device.type) == ("bf16", "cpu") else trusting
 
 
-def start_of(config: Run, ranks: Ranks) -> dict[str, Any] | None:
+def start_of(config: Run) -> dict[str, Any] | None:
     """Rank 0 checks the folder; every rank loads the checkpoint that a resumed run goes on from."""
     config.format = folder.format_of(config)
-    if ranks.rank == 0:
-        folder.check(config)
-    path = broadcast_object(checkpoint.latest(config.out) if config.resume and ranks.rank == 0 else None)
+    path = from_first(functools.partial(_checked, config))
     return checkpoint.load(path) if path else None
+
+
+def _checked(config: Run) -> Path | None:
+    folder.check(config)
+    return checkpoint.latest(config.out) if config.resume else None
 
 
 def record_of(stage: str, student: Component, built: Backbone, config: Run) -> dict[str, Any]:
@@ -117,6 +123,16 @@ def estimate(stage: Distill | Jepa, batches: int, config: Run, world: World, dat
             all_mean(found.outer),
         )
         stage.standardisers[name].fit(found)
+
+
+def make_steps(loop: Loop, export: Callable[[Path, dict[str, Any]], None]) -> None:
+    """Make the steps that are left; where trouble ends them, the best step is exported before it is told."""
+    try:
+        loop.run()
+    except (Diverged, Collapsed):
+        if loop.standing.best:
+            export_best(loop, export)
+        raise
 
 
 def export_best(loop: Loop, export: Callable[[Path, dict[str, Any]], None]) -> None:
@@ -166,8 +182,7 @@ def loop_of(
     )
     if world.state:
         loop.restore(world.state)
-    if world.ranks.rank == 0:
-        folder.claim(config)
+    from_first(functools.partial(folder.claim, config))
     world.log.begin()
     world.log.say(
         f"student {config.student.name}, {encoders.size_of(parts['student'])}; {world.device.type} "

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from vjepa_distill.errors import UserError
 from vjepa_distill.modules.masks import Span
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.runs import encoders, exports
 from vjepa_distill.runs.shared import World
-from vjepa_distill.settings import JepaConfig
+from vjepa_distill.settings import Component, JepaConfig
 from vjepa_distill.stages.jepa import Jepa
 from vjepa_distill.stages.targets import Other
 from vjepa_distill.stages.teacher import fitting
@@ -53,6 +55,9 @@ def other_of(config: JepaConfig, log: RunLog) -> Other | None:
     path = head_of(config)
     if path is None:
         log.say(f"predictor.anchor none: --init names no run that distilled the tokens of {component.name}")
+    elif not fits(path, component, teacher):
+        log.say(f"predictor.anchor none: {config.init} distilled a {component.name} of other weights")
+        path, config.predictor.anchor = None, "none"
     if path is None or config.predictor.anchor == "none":
         return Other(teacher, standardiser)
     log.say(f"anchor: the student's tokens through the head that {config.init} distilled")
@@ -79,7 +84,7 @@ def try_out(stage: Jepa, config: JepaConfig, world: World) -> None:
 
 
 def head_of(config: JepaConfig) -> Path | None:
-    """The run to start from, if it distilled a head for these very targets."""
+    """The run to start from, if it distilled a head for targets of this name and these options."""
     path = exports.locate(config.init) if config.init else None
     beside = path.with_name("head.safetensors") if path else None
     if path is None or beside is None or not beside.is_file():
@@ -90,6 +95,14 @@ def head_of(config: JepaConfig) -> Path | None:
     wanted = encoders.provenance_of(config.targets.other)
     same = all(taught.get(key) == wanted.get(key) for key in ("name", "options"))
     return path if same else None
+
+
+def fits(path: Path, component: Component, teacher: nn.Module) -> bool:
+    """Whether the head beside a student was distilled for this very encoder, with these weights."""
+    weights = exports.read_record(path.with_name("head.safetensors"))["teacher"].get("weights")
+    if weights is None:  # a head of before says nothing of them: the same file of weights, or none the same
+        return exports.locate(component.name) is None and not encoders.untrained(component)
+    return weights == exports.fingerprint(teacher)
 
 
 def _regularised(config: JepaConfig) -> bool:

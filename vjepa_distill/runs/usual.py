@@ -58,5 +58,6 @@ def measure(forecaster: Forecaster, config: JepaConfig, data: Videos) -> dict[st
 
 
 def _quantiles(errors: Tensor) -> Tensor:
-    """The two levels of what is known of [N]."""
-    return torch.quantile(errors[errors.isfinite()], torch.tensor([MEDIAN, HIGH]))
+    """The two levels of what is known of [N]; NaN where nothing is."""
+    known, levels = errors[errors.isfinite()], torch.tensor([MEDIAN, HIGH])
+    return torch.quantile(known, levels) if len(known) else levels.fill_(torch.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -18,11 +19,12 @@ from vjepa_distill.data.loader import Loader
 from vjepa_distill.data.quarantine import listed
 from vjepa_distill.data.scan import build_index
 from vjepa_distill.data.world import write_world
-from vjepa_distill.distributed import Ranks, broadcast_object
+from vjepa_distill.distributed import Ranks
 from vjepa_distill.errors import UserError
 from vjepa_distill.files import cache_folder
 from vjepa_distill.progress import progress
 from vjepa_distill.protocols import Decoder
+from vjepa_distill.runs.first import from_first
 from vjepa_distill.settings import Data, Run
 from vjepa_distill.settings.run import FORMAT
 
@@ -52,28 +54,30 @@ def recipe_of(data: Data, train: bool, format: int = FORMAT) -> Recipe:
     )
 
 
-def index_of(data: Data, decoder: Decoder, rank: int = 0, format: int = FORMAT) -> Index:
+def index_of(data: Data, decoder: Decoder, format: int = FORMAT) -> Index:
     """The index of the videos, made by rank 0 with a progress bar and handed to all."""
-    if rank == 0:
-        if data.source == "world":
-            make_world(data)
-        with progress("scanning videos") as update:
-            index = build_index(
-                data.root,
-                data.files,
-                decoder=decoder,
-                cache=Path(data.index) if data.index else cache_file(data, decoder, format),
-                workers=os.cpu_count() or 1,
-                progress=update,
-                timeout=data.timeout,
-                find=format1.find if format == 1 else listing.find,
-            )
-    return broadcast_object(index if rank == 0 else None)
+    return from_first(functools.partial(_scanned, data, decoder, format))
+
+
+def _scanned(data: Data, decoder: Decoder, format: int) -> Index:
+    if data.source == "world":
+        make_world(data)
+    with progress("scanning videos") as update:
+        return build_index(
+            data.root,
+            data.files,
+            decoder=decoder,
+            cache=Path(data.index) if data.index else cache_file(data, decoder, format),
+            workers=os.cpu_count() or 1,
+            progress=update,
+            timeout=data.timeout,
+            find=format1.find if format == 1 else listing.find,
+        )
 
 
 def make_world(data: Data) -> None:
     """Write the toy world where there is none yet."""
-    root = Path(data.root).expanduser()
+    root = Path(os.path.expanduser(data.root))
     if (root / "labels.csv").exists():
         return
     if any(root.glob("videos/*")):
@@ -87,7 +91,7 @@ def make_world(data: Data) -> None:
 
 def cache_file(data: Data, decoder: Decoder, format: int = FORMAT) -> Path:
     """Where the index of this folder is kept between runs, however the folder is typed."""
-    root = Path(data.root).absolute() if format == 1 else Path(data.root).expanduser().resolve()
+    root = Path(data.root).absolute() if format == 1 else Path(os.path.expanduser(data.root)).resolve()
     key = repr((str(root), data.files, decoder.name, *(["real"] if format > 1 else [])))
     return cache_folder() / f"index-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
@@ -144,7 +148,7 @@ def crop_words(recipe: Recipe) -> str:
 def of_run(config: Run, ranks: Ranks) -> Videos:
     """Index, training loader and held-out batches."""
     data, decoder = config.data, decoder_of(config.data)
-    index = index_of(data, decoder, ranks.rank, config.format)
+    index = index_of(data, decoder, config.format)
     refuse_too_many_bad(index, data)
     train, held = index.split(data.heldout)
     clips = VideoClips(train, index.root, recipe_of(data, True, config.format), decoder, config.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,7 +41,8 @@ def direction_of_play(clips: Sequence[BothWays]) -> float:
     Paired: one weight vector w is fitted so that w · (forward - backward) is 1, by ridge regression in closed
     form, and a clip counts as told where that is above 0, judged by the w of all *other* videos (leave one
     group out, from the residuals of the one fit: Hastie, Tibshirani & Friedman 2009, section 7.10). A tie
-    counts one half: an encoder that averages time away is at 0.5 exactly, and so is a single video.
+    counts one half: an encoder that averages time away is at 0.5 exactly, and so is a single video. NaN where
+    a token is no number.
     """
     forward, backward = (torch.cat([one[way] for one in clips]).double().cpu() for way in (0, 1))
     video = torch.cat([one.video for one in clips]).cpu()
@@ -48,7 +50,9 @@ def direction_of_play(clips: Sequence[BothWays]) -> float:
     length = torch.maximum(forward.norm(dim=1), backward.norm(dim=1))
     apart[apart.norm(dim=1) <= NOISE * length] = 0
     energy = apart.square().sum(dim=1).mean()
-    if not energy > 0:
+    if not energy.isfinite():
+        return math.nan
+    if energy == 0:
         return 0.5
     said = _left_out(apart, video, RIDGE * energy)
     return torch.where(said.abs() <= 1e-9, 0.5, (said > 0).double()).mean().item()
@@ -76,6 +80,7 @@ def merits(scores: Mapping[str, float]) -> dict[str, float]:
     now, soon: their skill · eventually: retrieval above chance, as a share of what is above it · rank: as a
     share of that at the first evaluation, at most 1 · direction of play: above its chance, likewise. Those
     whose scores are there; none counts for less than -1, so that one bad beginning does not hide the others.
+    NaN stays NaN.
     """
     found: dict[str, float] = {}
     for name in ("now/skill", "soon/skill"):
@@ -88,4 +93,4 @@ def merits(scores: Mapping[str, float]) -> dict[str, float]:
         found["rank"] = scores["rank_kept"]
     if "direction" in scores:
         found["direction"] = 2 * scores["direction"] - 1
-    return {name: max(-1.0, value) for name, value in found.items()}
+    return {name: value if math.isnan(value) else max(-1.0, value) for name, value in found.items()}

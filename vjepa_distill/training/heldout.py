@@ -63,15 +63,22 @@ class Standing:
         """The scores of an evaluation, and what is made of them.
 
         "loss": the weighted sum, where the stage scores its losses; "rank_kept": the rank as a share of that
-        at the first evaluation, at most 1; "score": the stage's own judgement of all of these.
+        at the first evaluation, at most 1; "score": the stage's own judgement of all of these, NaN where one
+        of them is.
         """
         whole = dict(scores)
         if all(name in scores for name in weights):
             whole["loss"] = sum(weight * scores[name] for name, weight in weights.items())
         if "rank" in scores:
-            self.first_rank = scores["rank"] if self.first_rank is None else self.first_rank
-            whole["rank_kept"] = min(1.0, scores["rank"] / self.first_rank) if self.first_rank else 0.0
-        return whole | {"score": stage.score(whole)}
+            whole["rank_kept"] = self._rank_kept(scores["rank"])
+        broken = any(math.isnan(score) for score in whole.values())
+        return whole | {"score": math.nan if broken else stage.score(whole)}
+
+    def _rank_kept(self, rank: float) -> float:
+        if math.isnan(rank):
+            return rank
+        self.first_rank = rank if self.first_rank is None else self.first_rank
+        return min(1.0, rank / self.first_rank) if self.first_rank else 0.0
 
     def take(self, step: int, score: float, sound: bool) -> bool:
         """Whether this is better than all before; where something was wrong, or with no number, it is not."""

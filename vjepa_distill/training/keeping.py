@@ -72,7 +72,7 @@ def _train_from(loop: Loop, state: dict[str, Any]) -> None:
     loop.precision.scaler.load_state_dict(state["scaler"])
     if loop.watch and state["watch"]:
         loop.watch.load_state_dict(state["watch"])
-    loop.steady = state.get("sound", True)
+    loop.steady, loop.countable = state.get("sound", True), True
     loop.done = state["step"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,8 @@ class Loop:
     """What went wrong so far."""
     steady: bool = field(default=True, init=False)
     """Whether the tokens were above their floors when they were last looked at."""
+    countable: bool = field(default=True, init=False)
+    """Whether all of the last held-out scores were numbers."""
     asked_to_stop: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -147,10 +150,11 @@ class Loop:
         """
         self.trouble.count_rollback(problem)
         out, reached = self.config.out, self.done
-        path = broadcast_object(checkpoint.last_sound(out, reached) if self.ranks.rank == 0 else None)
+        path = broadcast_object(self._last_sound(reached) if self.ranks.rank == 0 else None)
         if path is None:
             raise type(problem)(f"{problem}; no sound checkpoint to roll back to") from problem
         keeping.go_back(self, checkpoint.load(path))
+        self.trouble.returned = self.done
         self.log.say(
             f"{problem}. Rolled back from step {reached} to {self.done} ({path.name}), on with other clips "
             f"at {self.trouble.rate:g} of the rate "
@@ -161,6 +165,12 @@ class Loop:
             checkpoint.forget_after(out, self.done)
         self.save(checkpoint.path_for(out, self.done))
         self.clock.restart(self.done)
+
+    def _last_sound(self, reached: int) -> Path | None:
+        """The checkpoint to go back to; the last choice is one whose next step has just failed again."""
+        out, at_once = self.config.out, reached == self.trouble.returned
+        before = checkpoint.last_sound(out, reached - 1) if at_once else None
+        return before or checkpoint.last_sound(out, reached)
 
     def _report(self, outcome: Outcome | None, rate: float) -> None:
         """A line of the log, held-out scores and a look at the tokens, where they are due."""
@@ -210,14 +220,16 @@ class Loop:
     def _judge(self) -> dict[str, float]:
         """The held-out scores now; the best so far is kept."""
         self.scores = self.evaluate()
+        self.countable = not any(math.isnan(score) for score in self.scores.values())
         if self.scores and self.standing.take(self.done, self.scores["score"], self.sound):
             self.save(checkpoint.best_of(self.config.out))
         return self.scores
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was wrong when it was last looked: no floor broken, no spike in the last update."""
-        return self.steady and not self.trouble.spiked
+        """Whether nothing was wrong when it was last looked: no floor broken, no score without a number, no
+        spike in the last update."""
+        return self.steady and self.countable and not self.trouble.spiked
 
     def _save_when_due(self) -> None:
         if self._due(self.config.save_every) and self.done < self.config.steps:

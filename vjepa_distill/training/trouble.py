@@ -33,6 +33,8 @@ class Troubles:
         self.spiked = False
         """Whether the last update was made in spite of a spike."""
         self.skipped = self.in_a_row = self.rollbacks = 0
+        self.returned: int | None = None
+        """The step that the last rollback went back to."""
 
     @property
     def rate(self) -> float:
@@ -93,7 +95,9 @@ class Troubles:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types, for a checkpoint."""
-        counts = {name: getattr(self, name) for name in ("spiked", "skipped", "in_a_row", "rollbacks")}
+        counts = {
+            name: getattr(self, name) for name in ("spiked", "skipped", "in_a_row", "rollbacks", "returned")
+        }
         return {"losses": list(self.losses), **counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
