@@ -1,6 +1,7 @@
 """2 gloo ranks equal 1 rank on the whole batch: losses, gradients, weights, teacher, queue; runs too."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,20 @@ def test_whole_runs_under_torchrun_equal_one_process(tmp_path, world_folder, tin
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["--data.root=nowhere", "--out=used"])
+def test_what_the_first_rank_refuses_ends_all_ranks_with_one_line(wrong, tmp_path, world_folder, tiny_jepa):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").write_text("mine")
+    options = [*tiny_jepa, f"--data.root={world_folder}", "--out=run", wrong]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    command = [*TORCHRUN, "-m", "vjepa_distill", "jepa-train", *options]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0
+    assert done.stderr.count("vjepa-distill: error:") == 1, done.stderr[-3000:]
+    assert "Connection closed" not in done.stderr
+    assert set(re.findall(r"exitcode *: (-?\d+)", done.stderr)) == {"2"}, done.stderr[-3000:]
+
+
 def test_ctrl_c_under_torchrun_saves_on_a_step_of_all_ranks(tmp_path, world_folder, tiny_jepa):
     """As a terminal does it: the signal goes to torchrun and every rank, and torchrun passes it on."""
     options = [*tiny_jepa, "--steps=5000", "--save_every=0", f"--data.root={world_folder}", "--out=run"]

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from tests.conftest import STUDENT, TINY
 from tests.runs.test_runs import refused, run
+from vjepa_distill import registry
+from vjepa_distill.runs import exports
 from vjepa_distill.runs.jepa import jepa_train
 from vjepa_distill.settings import PredictorConfig
 from vjepa_distill.training import checkpoint
@@ -19,7 +21,7 @@ NARROW = [*CONV, "--targets.options.width=8"]
 KINDS = {
     "frozen": ["--targets.kind=frozen"],
     "student": ["--targets.kind=student", "--objectives.sigreg.weight=0.5"],
-    "other, anchored": CONV,
+    "other, anchored": ["--targets.kind=frozen", "--targets.name={taught}"],
     "sharper": [
         "--objectives.context.weight=0.5",
         "--objectives.dynamics.weight=0.5",
@@ -28,11 +30,24 @@ KINDS = {
 }
 
 
+def exported(path, seed):
+    """A conv/small with patch 8, which has these weights wherever it is loaded."""
+    torch.manual_seed(seed)
+    encoder = registry.create("backbone", "conv/small", patch=8)
+    record = {"stage": "supervised", "backbone": registry.provenance("backbone", "conv/small", {"patch": 8})}
+    return exports.export_backbone(path, encoder, record)
+
+
 @pytest.fixture(scope="module")
-def distilled(tmp_path_factory, world_folder):
-    """A run of stage 1 from conv/small with patch 8."""
-    out = tmp_path_factory.mktemp("runs") / "d"
-    teacher = ["--teachers.main.name=conv/small", "--teachers.main.options.patch=8"]
+def taught(tmp_path_factory):
+    """The encoder that taught stage 1."""
+    return exported(tmp_path_factory.mktemp("teacher") / "teacher.safetensors", seed=0)
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory, world_folder, taught):
+    """A run of stage 1 from it."""
+    out, teacher = tmp_path_factory.mktemp("runs") / "d", ["--teachers.main.name", taught]
     assert run("distill", *TINY, *STUDENT, *teacher, "--data.root", world_folder, "--out", out) == 0
     return out
 
@@ -45,9 +60,10 @@ def from_it(tiny_jepa, distilled, world_folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stopped_run_goes_on_exactly_for_every_kind_of_targets(kind, tmp_path, from_it):
+def test_a_stopped_run_goes_on_exactly_for_every_kind_of_targets(kind, tmp_path, from_it, taught):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert run("jepa-train", *from_it, *KINDS[kind], "--out", whole) == 0
+    chosen = [option.format(taught=taught) for option in KINDS[kind]]
+    assert run("jepa-train", *from_it, *chosen, "--out", whole) == 0
     shutil.copytree(whole, cut)
     (cut / "checkpoints" / "ckpt_final.pt").unlink()
     assert checkpoint.latest(cut).name == "ckpt_2.pt"
@@ -92,9 +108,10 @@ def test_masked_latents_of_a_pretrained_encoder_are_learned_directly(
 
 
 def test_the_anchor_goes_through_the_head_that_was_distilled_for_these_targets(
-    tmp_path, from_it, distilled, capsys
+    tmp_path, from_it, distilled, taught, capsys
 ):
-    assert run("jepa-train", *from_it, *CONV, "--out", tmp_path / "j") == 0
+    same = ["--targets.kind=frozen", f"--targets.name={taught}"]
+    assert run("jepa-train", *from_it, *same, "--out", tmp_path / "j") == 0
     assert f"through the head that {distilled} distilled" in " ".join(capsys.readouterr().err.split())
     state = checkpoint.load(tmp_path / "j" / "checkpoints" / "ckpt_final.pt")["stage"]
     assert "predictor.anchor.gain" in state
@@ -102,6 +119,17 @@ def test_the_anchor_goes_through_the_head_that_was_distilled_for_these_targets(
         assert torch.equal(state[f"head.{name}"], value)
     assert run("jepa-train", *from_it, *NARROW, "--out", tmp_path / "k") == 0
     assert "predictor.anchor none" in capsys.readouterr().err, "of another width: not these targets"
+    head, other = distilled / "head.safetensors", exported(tmp_path / "other.safetensors", seed=1)
+    assert exports.read_record(head)["teacher"]["weights"] == exports.fingerprint(
+        exports.load_backbone(taught)
+    )
+    differ = ["--targets.kind=frozen", f"--targets.name={other}", "--out", tmp_path / "l"]
+    assert run("jepa-train", *from_it, *differ) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"predictor.anchor none: {distilled} distilled other weights than those of {other}" in said
+    assert yaml.safe_load((tmp_path / "l" / "config.yaml").read_text())["predictor"]["anchor"] == "none"
+    state = checkpoint.load(tmp_path / "l" / "checkpoints" / "ckpt_final.pt")["stage"]
+    assert not [name for name in state if "anchor" in name or name.startswith("head.")]
 
 
 def test_a_run_from_python_goes_on_with_the_same_settings(tmp_path, world_folder, tiny_jepa, capsys):

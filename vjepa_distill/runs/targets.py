@@ -56,7 +56,9 @@ def other_of(config: JepaConfig, log: RunLog) -> Other | None:
     if path is None:
         log.say(f"predictor.anchor none: --init names no run that distilled the tokens of {component.name}")
     elif not fits(path, component, teacher):
-        log.say(f"predictor.anchor none: {config.init} distilled a {component.name} of other weights")
+        log.say(
+            f"predictor.anchor none: {config.init} distilled other weights than those of {component.name}"
+        )
         path, config.predictor.anchor = None, "none"
     if path is None or config.predictor.anchor == "none":
         return Other(teacher, standardiser)
