@@ -89,9 +89,10 @@ def test_what_the_first_rank_refuses_ends_all_ranks_with_one_line(wrong, tmp_pat
     assert done.returncode != 0
     assert done.stderr.count("vjepa-distill: error:") == 1, done.stderr[-3000:]
     assert "Connection closed" not in done.stderr
-    assert set(re.findall(r"exitcode *: (-?\d+)", done.stderr)) == {"2"}, done.stderr[-3000:]
+    assert re.search(r"rank +: 0 \(local_rank: 0\)\n *exitcode +: 2 ", done.stderr), done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_ctrl_c_under_torchrun_saves_on_a_step_of_all_ranks(tmp_path, world_folder, tiny_jepa):
     """As a terminal does it: the signal goes to torchrun and every rank, and torchrun passes it on."""
     options = [*tiny_jepa, "--steps=5000", "--save_every=0", f"--data.root={world_folder}", "--out=run"]

@@ -120,9 +120,8 @@ def test_the_anchor_goes_through_the_head_that_was_distilled_for_these_targets(
     assert run("jepa-train", *from_it, *NARROW, "--out", tmp_path / "k") == 0
     assert "predictor.anchor none" in capsys.readouterr().err, "of another width: not these targets"
     head, other = distilled / "head.safetensors", exported(tmp_path / "other.safetensors", seed=1)
-    assert exports.read_record(head)["teacher"]["weights"] == exports.fingerprint(
-        exports.load_backbone(taught)
-    )
+    weights = exports.read_record(head)["teacher"]["weights"]
+    assert weights == exports.fingerprint(exports.load_backbone(taught))
     differ = ["--targets.kind=frozen", f"--targets.name={other}", "--out", tmp_path / "l"]
     assert run("jepa-train", *from_it, *differ) == 0
     said = " ".join(capsys.readouterr().err.split())
