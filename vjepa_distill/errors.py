@@ -17,6 +17,10 @@ class Echo(UserError):
     """Another process's UserError, which that process tells: this one ends with the same code, silently."""
 
 
+class Gone(UserError):
+    """What is asked is not there: no other size or setting of the question would help."""
+
+
 def one_of(what: str, given: str, known: Iterable[str]) -> None:
     """UserError unless the value given for `what` is among those known."""
     if given not in known:

@@ -195,6 +195,11 @@ REFUSED = {
     ),
     "a check of nothing": (["backbones", "check"], ["check NAME"]),
     "a check of an unknown name": (["backbones", "check", "vjepa/tny"], ["vjepa/tiny"]),
+    "a home of nobody": ([*DISTILL, "--data.root=~nobody-here/clips"], ["~nobody-here/clips"]),
+    "seconds of no labels": (
+        ["evaluate", "vjepa/tiny", "--data.size=32", "--data.num_frames=4", "--seconds=1"],
+        ["--seconds 1 of which labels", "--labels FILE.csv"],
+    ),
     "a newer layout": ([*JEPA, "--format=3"], ["format 3", "upgrade"]),
 }
 
@@ -220,6 +225,10 @@ UNKNOWN_KEYS = {
     "objectives: {match: {wieght: 1}}": ["wieght", "Did you mean weight"],
     "steps: [": ["c.yaml is not YAML: ", "at line 2"],
     "steps: many": ["--steps: expected a whole number; got many"],
+    "data: 3": ["data is set by its parts, and 3 is none", "data: {source: …"],
+    "optimizer: [1]": ["optimizer is set by its parts, and [1] is none"],
+    "trouble: null": ["trouble is set by its parts, and null is none"],
+    "student: 3": ["student is set by its parts, and 3 is none", "student: {name: …"],
 }
 
 

@@ -95,8 +95,16 @@ def test_loading_is_strict_and_says_what_is_wrong(tmp_path, student):
     (tmp_path / "noise.safetensors").write_bytes(b"noise")
     with pytest.raises(UserError, match="cannot be read"):
         exports.load_backbone(tmp_path / "noise.safetensors")
-    with pytest.raises(UserError, match="holds no student"):
+    with pytest.raises(UserError, match=r"holds no student.*no config.yaml: it is no run's folder"):
         exports.load_backbone(tmp_path)
+    (tmp_path / "config.yaml").write_text("steps: 1")
+    with pytest.raises(UserError, match=r"holds no student.*finish it with --resume$"):
+        exports.load_backbone(tmp_path)
+    exports.export_backbone(tmp_path / "best" / "student.safetensors", student, made())
+    with pytest.raises(UserError, match=rf"finish it with --resume, or give {tmp_path / 'best'}"):
+        exports.load_backbone(tmp_path)
+    with pytest.raises(UserError, match="the targets of that run were no copy of its student"):
+        exports.load_backbone(tmp_path / "best", which="teacher")
     with pytest.raises(UserError, match="no backbone"):
         exports.load_backbone("vjepa/tinny")
 

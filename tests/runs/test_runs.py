@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,6 +212,40 @@ def test_a_refused_start_leaves_nothing_and_overwrites_nothing(tmp_path, world_f
     assert run("distill", *good, "--overwrite", "--objectives.match.options.distance", "foo") == 2
     assert {path: path.read_bytes() for path in (tmp_path / "x").rglob("*") if path.is_file()} == before
     assert run("distill", *good, "--overwrite") == 0
+
+
+@pytest.mark.parametrize("way", ["init", "best", "targets", "teacher", "root"])
+def test_what_a_run_reads_is_not_emptied_for_it(way, tmp_path, world_folder, tiny_distill, tiny_jepa, capsys):
+    out = tmp_path / "x"
+    root = shutil.copytree(world_folder, out / "world") if way == "root" else world_folder
+    good = [*tiny_distill, "--data.root", root]
+    if way == "root":
+        (out / "config.yaml").write_text("steps: 1")
+    else:
+        assert run("distill", *good, "--out", out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    future = [*[word for word in tiny_jepa if not word.startswith("--student")], "--data.root", root]
+    words = {
+        "init": ["jepa-train", *future, "--init", out],
+        "best": ["jepa-train", *future, "--init", out / "student.safetensors"],
+        "targets": ["jepa-train", *tiny_jepa, "--data.root", root, "--targets.kind=frozen"],
+        "teacher": ["distill", *good, "--teachers.main.name", out, "--teachers.main.options={}"],
+        "root": ["distill", *good],
+    }[way]
+    words += ["--targets.name", out] if way == "targets" else []
+    capsys.readouterr()
+    line = refused(capsys, *words, "--out", out, "--overwrite")
+    assert f"--overwrite: {out} holds what this run is to read" in line
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("below", ["", "/x"])
+def test_a_file_in_the_place_of_the_folder_is_refused(below, tmp_path, world_folder, tiny_distill, capsys):
+    (tmp_path / "file").write_text("mine")
+    options = [*tiny_distill, "--data.root", world_folder, f"--out={tmp_path / 'file'}{below}"]
+    for more in ([], ["--overwrite"], ["--resume"]):
+        assert f"{tmp_path / 'file'} is a file; give a folder" in refused(capsys, "distill", *options, *more)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_run_of_a_single_step_needs_no_other_options(tmp_path, world_folder, tiny_distill):

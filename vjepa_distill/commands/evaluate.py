@@ -18,7 +18,8 @@ def add_arguments(parser: Any) -> None:
     add("--labels", type=str | None, default=None, help="A CSV file with a column named file.")
     add("--column", default="", help="Columns to read, e.g. a,b: all that can be, where none is named.")
     add("--exclude", default="", help="Columns, e.g. lab,date: videos that share them all are one group.")
-    add("--seconds", default="0.5,1,2", help="Read labels from so many first seconds alone, too.")
+    words = "Read labels from so many first seconds alone, too; 0.5,1,2 where there are labels."
+    add("--seconds", type=str | None, default=None, help=words)
     add("--start", type=str | None, default=None, help="The run it started from; else its config.yaml tells.")
     add("--compare", nargs="+", default=[], help="Other runs, measured on the same videos.")
     add("--out", type=str | None, default=None, help="Folder for evaluation.json; default: the run's own.")
@@ -38,7 +39,9 @@ def run(chosen: Any) -> int:
     column = given.pop("column")
     given["columns"] = names_of(column) or None
     given["exclude"] = names_of(given["exclude"])
-    given["seconds"] = seconds_of(given["seconds"])
+    typed = given.pop("seconds")
+    if typed is not None:
+        given["seconds"] = seconds_of(typed)
     done = evaluate(**given)
     if as_json:
         print(json.dumps(done, indent=1))

@@ -111,6 +111,13 @@ def short_and_long(
     short: Sequence[float], long: Sequence[float], aspect: Sequence[float], layout: Layout
 ) -> tuple[Blocks, Blocks]:
     """NOW's two masks, many small blocks and few large ones, each given as (count, scale)."""
+    for name, given, parts in (
+        ("short", short, "(count, scale)"),
+        ("long", long, "(count, scale)"),
+        ("aspect", aspect, "(least, most)"),
+    ):
+        if len(given) != 2:
+            raise UserError(f"{name}={list(given)}: give two numbers, {parts}")
     low, high = aspect
     (many, small), (few, large) = short, long
     return Blocks(int(many), small, (low, high), layout), Blocks(int(few), large, (low, high), layout)

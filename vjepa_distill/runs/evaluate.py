@@ -25,6 +25,8 @@ from vjepa_distill.training.optim import precision
 
 TIE = {"fp32": 5e-5, "bf16": 1e-3}
 """The share of the tokens' size up to which two features are the same but for rounding."""
+SECONDS = (0.5, 1.0, 2.0)
+"""Of the beginning of a video, from which its labels are read."""
 
 
 def evaluate(
@@ -34,7 +36,7 @@ def evaluate(
     labels: str | Path | None = None,
     columns: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
-    seconds: Sequence[float] = (0.5, 1.0, 2.0),
+    seconds: Sequence[float] | None = None,
     start: str | Path | nn.Module | None = None,
     random: nn.Module | None = None,
     compare: Sequence[str | Path | nn.Module] = (),
@@ -52,7 +54,8 @@ def evaluate(
     data: which videos, as settings of `Data` by name; a run's own clip settings hold where nothing else is
         said, e.g. evaluate("runs/future", {"root": "data"}).
     labels: a CSV file with a column "file"; `columns` of it are probed (none given: all that can be), at once
-        and from the first `seconds` alone. exclude: videos that share all these columns are one group.
+        and from the first `seconds` alone (0.5, 1 and 2).
+    exclude: videos that share all these columns are one group.
     start: what `source` started from, where its own config.yaml does not lead there.
     random: for a module, the same one untrained; without, that comparison is left out.
     compare: other runs, measured on the same videos.
@@ -65,7 +68,9 @@ def evaluate(
     how = precision(amp, on, guard_of(amp, on))
     _check(source, seconds, compare, {"columns": columns, "exclude": exclude}, labels)
     table = read_labels(labels, [*(columns or ()), *exclude]) if labels else {}
-    asked = Asked(columns, seconds if labels else (), batch_size, TIE[amp])
+    asked = Asked(
+        columns, () if not labels else SECONDS if seconds is None else seconds, batch_size, TIE[amp]
+    )
     folder = _folder(source, out)
     chosen = [starts.of(source, which, options, seed, start=start, random=random)]
     chosen += [starts.of(one, which, None, seed) for one in compare]
@@ -95,16 +100,21 @@ def evaluate(
     return comparison
 
 
-def _check(source: Any, seconds: Sequence[float], compare: Sequence[Any], named: Any, labels: Any) -> None:
+def _check(
+    source: Any, seconds: Sequence[float] | None, compare: Sequence[Any], named: Any, labels: Any
+) -> None:
     """UserError before anything is loaded; named: columns and exclude."""
     for what, columns in named.items():
         if isinstance(columns, str):
             raise UserError(f"{what}={columns!r}: give a list of names")
         if columns and not labels:
             raise UserError(f"{what} {', '.join(columns)} of which table? Give it by --labels FILE.csv")
-    for tau in seconds:
+    for tau in seconds or ():
         if not isinstance(tau, int | float) or not 0 < tau < math.inf:
             raise UserError(f"seconds={tau!r}: give numbers above 0")
+    if seconds and not labels:
+        told = ",".join(f"{tau:g}" for tau in seconds)
+        raise UserError(f"--seconds {told} of which labels? Give them by --labels FILE.csv")
     names = [str(one) for one in (source, *compare)]
     if len(set(names)) < len(names):
         raise UserError(f"--compare {' '.join(names[1:])}: a run is compared with others, each named once")

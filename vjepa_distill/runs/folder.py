@@ -32,6 +32,11 @@ def check(config: Run) -> None:
     used = run.exists() and any(run.iterdir())
     if config.resume:
         _check_same(config, run)
+    elif config.overwrite and used and (needed := _read_from(config, run)):
+        raise UserError(
+            f"--overwrite: {run} holds what this run is to read ({needed[0]}), and would be emptied; "
+            "give another --out"
+        )
     elif config.overwrite and used and not (run / CONFIG).exists():
         raise UserError(
             f"--overwrite: {run} holds no {CONFIG}, so it is no run of ours; empty it or use another --out"
@@ -48,6 +53,17 @@ def _check_place(run: Path) -> None:
         raise UserError(f"--out {run}: {there} is a file; give a folder, new or empty")
     if not os.access(there, os.W_OK):
         raise UserError(f"--out {run}: nothing may be written in {there}; give another folder")
+
+
+def _read_from(config: Run, run: Path) -> list[str]:
+    """The settings that name something in the folder: a run to start from, a teacher, weights, videos."""
+    settings = plain(config)
+    components = [settings["student"], settings.get("targets"), *settings.get("teachers", {}).values()]
+    named = [settings["data"]["root"], settings.get("init")]
+    for component in filter(None, components):
+        named += [component["name"], *component["options"].values()]
+    there = (text for text in named if isinstance(text, str) and os.path.exists(text))
+    return [text for text in there if Path(text).resolve().is_relative_to(run.resolve())]
 
 
 def stored(run: Path | str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vjepa_distill.errors import UserError, brief
+from vjepa_distill.errors import Gone, UserError, brief
 from vjepa_distill.modules.heads import OutcomeHead, Predictor, Projector
 from vjepa_distill.modules.standardise import Standardiser
 from vjepa_distill.protocols import Timeline
@@ -175,5 +175,5 @@ class Absent(nn.Module):
         self.embed_dim, self.why = embed_dim, why
 
     def grid(self, T: int, H: int, W: int) -> Any:
-        """UserError, with the reason."""
-        raise UserError(self.why)
+        """Raises Gone, with the reason."""
+        raise Gone(self.why)

@@ -136,12 +136,13 @@ def crop_words(recipe: Recipe) -> str:
     if recipe.crop == "center":
         return "training clips are cut as held-out ones: the largest box in the middle of the picture"
     (least, most), (low, high) = recipe.scale, recipe.aspect
-    mean = math.sqrt(low * high)
+    mean, stretch = math.sqrt(low * high), max(high, 1 / low)
+    smallest, largest = (most * stretch) ** -0.5, (stretch / least) ** 0.5  # in the mean of both axes
     usual = f", on average by {mean:.2f}" if abs(mean - 1) > 0.01 else ""
     return (
         f"training crops: {least:.0%} to {most:.0%} of the largest box of their shape, objects "
-        f"{most**-0.5:.2f} to {least**-0.5:.2f} times as large as in held-out clips, "
-        f"stretched by at most {max(high, 1 / low):.2f}{usual}"
+        f"{smallest:.2f} to {largest:.2f} times as large as in held-out clips, "
+        f"stretched by at most about {stretch:.2f}{usual}"
     )
 
 

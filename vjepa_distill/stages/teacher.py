@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vjepa_distill.errors import UserError
+from vjepa_distill.errors import Gone, UserError
 from vjepa_distill.protocols import Backbone
 from vjepa_distill.tokens import Grid, promote
 
@@ -40,6 +40,8 @@ def fitting(teacher: Backbone, frames: int, height: int, width: int, grid: Grid)
     """
     try:
         native = teacher.grid(frames, height, width)
+    except Gone:
+        raise
     except ValueError as problem:
         cells = sorted(range(1, LARGEST_CELL + 1), key=lambda cell: abs(cell - height / grid.h))
         sizes = [(grid.h * cell, grid.w * cell) for cell in cells]
