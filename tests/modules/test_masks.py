@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.modules.masks import Blocks, Sample, Span, Whole, complement
+from vjepa_distill.modules.masks import Blocks, Sample, Span, Whole, complement, short_and_long
 from vjepa_distill.protocols import Draw
 from vjepa_distill.tokens import Grid
 
@@ -69,6 +69,15 @@ def test_every_cell_is_hidden_sometimes_and_none_always():
 def test_an_impossible_mask_names_the_grid_and_the_numbers(view, grid):
     with pytest.raises(UserError, match=rf"{grid.h}x{grid.w} grid hide \d+ of its {grid.cells}"):
         view.split(grid, draw())
+
+
+@pytest.mark.parametrize("wrong", [{"short": [1]}, {"long": [2, 0.7, 1]}, {"aspect": []}])
+def test_pairs_are_pairs(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=rf"^{name}=\[.*give two numbers, \("):
+        short_and_long(
+            **{"short": (8, 0.15), "long": (2, 0.7), "aspect": (0.75, 1.5), "layout": "exact"} | wrong
+        )
 
 
 def test_the_scaffold_shares_one_mask_with_the_whole_batch():

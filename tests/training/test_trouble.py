@@ -3,7 +3,7 @@
 import pytest
 
 from vjepa_distill.errors import UserError
-from vjepa_distill.settings import JepaConfig, Trouble
+from vjepa_distill.settings import DistillConfig, JepaConfig, Trouble
 from vjepa_distill.training import checkpoint
 from vjepa_distill.training.health import Collapsed
 from vjepa_distill.training.log import RunLog
@@ -112,6 +112,10 @@ def test_a_rollback_that_would_never_come_is_refused():
     with pytest.raises(UserError, match=r"collapse\.stop=0 is never"):
         JepaConfig(out="x", collapse={"stop": 0}, **chosen)
     assert JepaConfig(out="x", **chosen).trouble.collapse == "rollback"
+    with pytest.raises(UserError, match="targets that hold still cannot collapse"):
+        JepaConfig(out="x", targets={"kind": "frozen"}, **chosen)
+    with pytest.raises(UserError, match="targets that hold still cannot collapse"):
+        DistillConfig(out="x", teachers={"main": {"name": "conv/small"}}, trouble={"collapse": "rollback"})
     assert JepaConfig(out="x", collapse={"stop": 0}).collapse.stop == 0
 
 

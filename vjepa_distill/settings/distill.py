@@ -49,3 +49,4 @@ class DistillConfig(Run):
         for key, teacher in self.teachers.items():
             require(bool(teacher.name), f"teacher {key!r} has no name: type --teachers.{key}.name NAME")
         positive(self, "statistics_batches")
+        self.trouble.check_collapse(0, still=True)

@@ -144,7 +144,7 @@ class JepaConfig(Run):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_spans()
-        self.trouble.check_collapse(self.collapse.stop)
+        self.trouble.check_collapse(self.collapse.stop, still=self.targets.kind == "frozen")
         if self.ema.half_life is not None:
             resolve(self.ema.half_life, self.steps, "ema.half_life")
 

@@ -54,8 +54,12 @@ class Trouble:
         """Whether anything leads to a rollback."""
         return "rollback" in (self.collapse, self.nonfinite, self.spike)
 
-    def check_collapse(self, stop: int) -> None:
-        """UserError where a rollback is asked for that collapse.stop=0 would never call."""
+    def check_collapse(self, stop: int, still: bool = False) -> None:
+        """UserError where a rollback is asked for that would never come: the targets hold `still`, or stop=0."""
+        require(
+            not still or self.collapse != "rollback",
+            "trouble.collapse=rollback would never come: targets that hold still cannot collapse; leave it out",
+        )
         require(
             stop > 0 or self.collapse != "rollback",
             "trouble.collapse=rollback comes after collapse.stop log lines below a floor, and "
