@@ -55,10 +55,11 @@ class Trouble:
         return "rollback" in (self.collapse, self.nonfinite, self.spike)
 
     def check_collapse(self, stop: int, still: bool = False) -> None:
-        """UserError where a rollback is asked for that would never come: the targets hold `still`, or stop=0."""
+        """UserError where a rollback is asked for that would never come: targets hold `still`, or stop is 0."""
         require(
             not still or self.collapse != "rollback",
-            "trouble.collapse=rollback would never come: targets that hold still cannot collapse; leave it out",
+            "trouble.collapse=rollback would never come: targets that hold still cannot collapse; "
+            "leave it out",
         )
         require(
             stop > 0 or self.collapse != "rollback",
