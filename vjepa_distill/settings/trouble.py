@@ -55,7 +55,7 @@ class Trouble:
         return "rollback" in (self.collapse, self.nonfinite, self.spike)
 
     def check_collapse(self, stop: int, still: bool = False) -> None:
-        """UserError where a rollback is asked for that would never come: targets hold `still`, or stop is 0."""
+        """UserError for a rollback that would never come: targets hold `still`, or `stop` is 0."""
         require(
             not still or self.collapse != "rollback",
             "trouble.collapse=rollback would never come: targets that hold still cannot collapse; "
