@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -104,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # as in `backbones list | head -1`: nobody is left to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)
-    except Echo:  # torchrun ends the others when one process has ended: first the one that tells
-        time.sleep(2)
+    except Echo:
+        train.let_the_first_speak()
         leave(2)
     except (UserError, ArgumentError) as problem:
         print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def train(name: str, config: Any) -> int:
         return 130
     except (Diverged, Collapsed) as problem:
         say(f"{problem}. {_left(config.out, updated=isinstance(problem, Collapsed))}")
+        let_the_first_speak()
         return 1
     except RuntimeError as problem:
         if not out_of_memory(problem):
@@ -60,6 +62,12 @@ def launcher() -> str:
     """How this run was started: the same number of processes is what an exact continuation needs."""
     world = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun
     return f"torchrun --nproc_per_node {world} -m vjepa_distill" if world else "vjepa-distill"
+
+
+def let_the_first_speak() -> None:
+    """Wait a little on all ranks but the first: torchrun ends the others as soon as one has failed."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(2)
 
 
 def say(words: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vjepa_distill.distributed import Ranks, all_mean, process_group, wrap
+from vjepa_distill.distributed import Ranks, all_mean, barrier, process_group, wrap
 from vjepa_distill.errors import UserError
 from vjepa_distill.kernels.guard import Guard
 from vjepa_distill.progress import progress
@@ -132,6 +132,7 @@ def make_steps(loop: Loop, export: Callable[[Path, dict[str, Any]], None]) -> No
     except (Diverged, Collapsed):
         if loop.standing.best:
             export_best(loop, export)
+            barrier()  # no rank ends before: torchrun would end the others
         raise
 
 
